@@ -1,0 +1,212 @@
+package dewar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+)
+
+// backfillSize is how many writes may wait for the remote tier. What does not
+// fit is dropped and counted: the next reader's process loads it again.
+const backfillSize = 16 * 1024
+
+// remoteWrite is a fill, or the release of a fence.
+type remoteWrite[V any] struct {
+	fill    Fill[V]
+	release bool
+	done    func() // called when it has ended; may be nil
+}
+
+// backfill writes to the remote tier behind the readers' backs, everything
+// that waits in one round trip. Its goroutine exists only while there is
+// something to write.
+type backfill[K comparable, V any] struct {
+	c *Cache[K, V]
+
+	mu      sync.Mutex // guards what follows
+	queue   []remoteWrite[V]
+	added   uint64 // writes ever queued
+	ended   uint64 // writes that have ended
+	running bool
+	waiters []writeWaiter
+	failed  int   // since the last wait
+	lastErr error // of the failed ones
+}
+
+// writeWaiter waits until so many writes have ended.
+type writeWaiter struct {
+	until uint64
+	ch    chan struct{}
+}
+
+func (b *backfill[K, V]) open(c *Cache[K, V]) { b.c = c }
+
+// add queues a write; it never blocks. It reports false when there is no room.
+// The caller is counted in the cache's wait group.
+func (b *backfill[K, V]) add(w remoteWrite[V]) bool {
+	b.mu.Lock()
+	if len(b.queue) >= backfillSize {
+		b.failLocked(1, errors.New("dewar: the queue of background writes is full"))
+		err := b.lastErr
+		b.mu.Unlock()
+		b.c.count.add(countWritesDropped, 1)
+		b.c.tellFailed(err)
+		return false
+	}
+	b.queue = append(b.queue, w)
+	b.added++
+	start := !b.running
+	b.running = true
+	b.mu.Unlock()
+	if start {
+		b.c.goRun(b.run)
+	}
+	return true
+}
+
+func (b *backfill[K, V]) run() {
+	for {
+		b.mu.Lock()
+		n := min(len(b.queue), b.c.cfg.Batch.MaxSize)
+		if n == 0 {
+			b.running, b.queue = false, nil
+			b.mu.Unlock()
+			return
+		}
+		batch := b.queue[:n:n]
+		b.queue = b.queue[n:]
+		b.mu.Unlock()
+
+		failed, err := b.write(batch)
+
+		b.mu.Lock()
+		b.ended += uint64(n)
+		if failed > 0 {
+			b.failLocked(failed, err)
+		}
+		kept := b.waiters[:0]
+		for _, w := range b.waiters {
+			if w.until <= b.ended {
+				close(w.ch)
+			} else {
+				kept = append(kept, w)
+			}
+		}
+		b.waiters = kept
+		b.mu.Unlock()
+		if failed > 0 {
+			b.c.tellFailed(err)
+		}
+	}
+}
+
+// write carries out a batch and returns how many of it failed.
+func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) {
+	c := b.c
+	ctx, cancel := context.WithTimeout(c.write, c.cfg.Flight.Timeout)
+	defer cancel()
+	fills := make([]Fill[V], 0, len(batch))
+	var releases []Fill[V]
+	for _, w := range batch {
+		if w.release {
+			releases = append(releases, w.fill)
+		} else {
+			fills = append(fills, w.fill)
+		}
+	}
+	if len(fills) > 0 {
+		c.remote.Fill(ctx, fills)
+	}
+	if len(releases) > 0 {
+		c.remote.Release(ctx, releases)
+	}
+	refused := 0
+	for _, f := range fills {
+		if errors.Is(f.Err, ErrFenced) {
+			refused++
+		} else if f.Err != nil {
+			failed, last = failed+1, f.Err
+		}
+	}
+	c.count.add(countFilled, len(fills)-refused-failed)
+	c.count.add(countFillsRefused, refused)
+	c.count.add(countWritesFailed, failed)
+	for _, w := range batch {
+		if w.done != nil {
+			w.done()
+		}
+	}
+	return failed, last
+}
+
+func (b *backfill[K, V]) failLocked(n int, err error) {
+	b.failed += n
+	b.lastErr = err
+}
+
+func (b *backfill[K, V]) wait(ctx context.Context) error {
+	b.mu.Lock()
+	var ch chan struct{}
+	if b.ended < b.added {
+		ch = make(chan struct{})
+		b.waiters = append(b.waiters, writeWaiter{b.added, ch})
+	}
+	b.mu.Unlock()
+	if ch != nil {
+		select {
+		case <-ch:
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return b.lost()
+}
+
+// lost tells how many writes failed since it was last asked.
+func (b *backfill[K, V]) lost() error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	n, err := b.failed, b.lastErr
+	b.failed, b.lastErr = 0, nil
+	if n == 0 {
+		return nil
+	}
+	return fmt.Errorf("dewar: %d background writes to the remote tier failed, the last: %w", n, err)
+}
+
+func (b *backfill[K, V]) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return int(b.added - b.ended)
+}
+
+// room waits while the queue is more than half full: those who can wait leave
+// the rest of it to those who cannot.
+func (b *backfill[K, V]) room(ctx context.Context) {
+	b.mu.Lock()
+	var ch chan struct{}
+	if b.added-b.ended > backfillSize/2 {
+		ch = make(chan struct{})
+		b.waiters = append(b.waiters, writeWaiter{b.added - backfillSize/2, ch})
+	}
+	b.mu.Unlock()
+	if ch != nil {
+		select {
+		case <-ch:
+		case <-ctx.Done():
+		}
+	}
+}
+
+// tellFailed tells trace and log of failed background writes.
+func (c *Cache[K, V]) tellFailed(err error) {
+	if c.trace.WriteFailed != nil {
+		c.trace.WriteFailed(err)
+	}
+	if now := Clock(); now-c.toldFailed.Load() > int64(time.Second) {
+		c.toldFailed.Store(now)
+		c.log.Warn("dewar: background writes to the remote tier fail", "err", err)
+	}
+}

@@ -1,0 +1,168 @@
+package dewar
+
+import (
+	"context"
+	"errors"
+)
+
+// GetMany returns the values of keys, asking each layer once: one sweep of the
+// local tier, one round trip to the remote tier for the rest, and LoadMany (or
+// concurrent Loads) for what is left, written to the remote tier in the
+// background. Duplicate keys count once.
+//
+// The map holds everything obtained, also when err is not nil. A key that the
+// origin does not have is absent. A stale value stands in for a key that
+// failed, as with Get. err is a *BatchError[K] with the failed keys in request
+// order, each with the error that Get would return for it.
+func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption) (map[K]V, error) {
+	values := make(map[K]V, len(keys))
+	var rest []read[K, V]
+	now, hits := Clock(), 0
+	for _, k := range keys {
+		str := c.keys.str(k)
+		e := c.local.Get(str)
+		if e != nil && now < e.Due && len(opts) == 0 {
+			values[k] = c.own(e.Value)
+			hits++
+			continue
+		}
+		if rest == nil {
+			rest = make([]read[K, V], 0, len(keys)-hits)
+		}
+		rest = append(rest, read[K, V]{key: k, str: str, seen: e, now: now})
+	}
+	c.count.add(countLocalHits, hits)
+	if len(rest) == 0 {
+		return values, nil
+	}
+	c.getMany(ctx, rest, need{readOptions: gatherOptions(opts)})
+	for i := range rest {
+		if r := &rest[i]; r.err == nil {
+			values[r.key] = r.result.Value
+		}
+	}
+	return values, c.batchError(rest)
+}
+
+// GetManyResults is GetMany that also tells of each key where its value came
+// from. Keys that are remembered as missing are in the map, as StatusNegative.
+func (c *Cache[K, V]) GetManyResults(ctx context.Context, keys []K, opts ...ReadOption) (map[K]Result[V], error) {
+	results := make(map[K]Result[V], len(keys))
+	rs := make([]read[K, V], len(keys))
+	now := Clock()
+	for i, k := range keys {
+		str := c.keys.str(k)
+		rs[i] = read[K, V]{key: k, str: str, seen: c.local.Get(str), now: now}
+	}
+	c.getMany(ctx, rs, need{readOptions: gatherOptions(opts)})
+	for i := range rs {
+		r := &rs[i]
+		remembered := r.result.Status == StatusNegative && c.rules.negativeTTL > 0
+		if _, twice := results[r.key]; !twice && (r.err == nil || remembered) {
+			results[r.key] = r.result
+		}
+	}
+	return results, c.batchError(rs)
+}
+
+// getMany answers reads that missed the hit path, or have options.
+func (c *Cache[K, V]) getMany(ctx context.Context, rs []read[K, V], n need) {
+	c.answerAll(ctx, rs, n)
+	if n.cacheOnly && c.remote != nil {
+		c.peek(ctx, rs, n)
+	}
+	for i := range rs {
+		if n.cacheOnly && c.closed.Load() && rs[i].err == ErrNotCached {
+			rs[i].err = ErrClosed
+		}
+		c.tally(&rs[i])
+	}
+}
+
+// answerAll claims the flights of all reads at once, launches those that are
+// new as one group, and waits for every one.
+func (c *Cache[K, V]) answerAll(ctx context.Context, rs []read[K, V], n need) {
+	var group []*flight[K, V]
+	for i := range rs {
+		if c.start(ctx, &rs[i], n) {
+			if group == nil {
+				group = make([]*flight[K, V], 0, len(rs)-i)
+			}
+			group = append(group, rs[i].flight)
+		}
+	}
+	if len(group) > 0 {
+		c.goRun(func() { c.fly(group) })
+	}
+	for i := range rs {
+		r, n := &rs[i], n
+		for r.flight != nil && c.await(ctx, r, &n) {
+			if c.start(ctx, r, n) {
+				c.launch(r.flight)
+			}
+		}
+	}
+}
+
+// batchError gathers the errors of reads, each key once.
+func (c *Cache[K, V]) batchError(rs []read[K, V]) error {
+	var batch *BatchError[K]
+	var named map[K]struct{}
+	for i := range rs {
+		r := &rs[i]
+		if r.err == nil || r.result.Status == StatusNegative {
+			continue
+		}
+		if batch == nil {
+			batch, named = new(BatchError[K]), make(map[K]struct{})
+		}
+		if _, twice := named[r.key]; !twice {
+			named[r.key] = struct{}{}
+			batch.Errs = append(batch.Errs, KeyError[K]{r.key, r.err})
+		}
+	}
+	if batch == nil {
+		return nil
+	}
+	return batch
+}
+
+// peek looks into the remote tier for CacheOnly reads that the local tier did
+// not answer: a flight could load, so they have none. What is fresh is
+// promoted, unless its key was written since.
+func (c *Cache[K, V]) peek(ctx context.Context, rs []read[K, V], n need) {
+	var missed []*read[K, V]
+	var keys []string
+	var writes []uint64
+	for i := range rs {
+		if r := &rs[i]; errors.Is(r.err, ErrNotCached) {
+			if w, marked := c.table.glance(r.str); !marked {
+				missed, keys, writes = append(missed, r), append(keys, r.str), append(writes, w)
+			}
+		}
+	}
+	if len(missed) == 0 || c.closed.Load() {
+		return
+	}
+	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Flight.Timeout, ErrTimeout)
+	defer cancel()
+	found := make([]Found[V], len(keys))
+	c.inChunks(len(keys), func(from, to int) { c.remote.Read(ctx, keys[from:to], found[from:to]) })
+	now := Clock()
+	for i, r := range missed {
+		if found[i].State != RemoteValue {
+			continue
+		}
+		e := found[i].Entry
+		redraw(&c.rules, &e, found[i].Took)
+		switch judge(&c.rules, &e, now, n.readOptions) {
+		case verdictHit, verdictDue:
+			c.answer(r, &e, StatusHit, TierRemote, nil)
+			c.table.promote(r.str, e, writes[i], false)
+		case verdictStale:
+			c.answer(r, &e, StatusStale, TierRemote, nil)
+		case verdictNegative:
+			c.answer(r, &e, StatusNegative, TierRemote, ErrNotFound)
+		}
+	}
+}

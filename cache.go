@@ -1,0 +1,269 @@
+package dewar
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+	"time"
+)
+
+// closePatience is how long Close waits for loaders that ignore their context
+// and for writes that the remote tier does not answer.
+const closePatience = 5 * time.Second
+
+// Cache keeps the answers of an origin in up to two tiers. Open one with
+// [New]. All methods are safe for concurrent use.
+type Cache[K comparable, V any] struct {
+	cfg    Config[K, V] // with defaults filled in
+	keys   keyer[K]
+	rules  rules
+	local  LocalTier[V]  // noLocal when there is none
+	remote RemoteTier[V] // nil when there is none
+	lone   bool          // there is no local tier
+	trace  *Trace
+	log    *slog.Logger
+
+	table     *table[K, V]
+	guard     *guard
+	lookups   lookups[K, V]
+	lingering lingering[K, V]
+	bucket    bucket[K, V]
+	pins      pins[K, V]
+	backfill  backfill[K, V]
+	journal   journal[K, V]
+
+	overdue    atomic.Int64 // loaders running past their timeout
+	toldFailed atomic.Int64 // when the log last heard of failed writes, on Clock
+
+	life  context.Context // ends with Close, cause ErrClosed: loads and waiting
+	end   context.CancelCauseFunc
+	write context.Context // ends when Close has run out of patience: remote writes
+	quit  context.CancelFunc
+
+	// wg counts flights and goroutines. It grows from zero only under a lock
+	// under which Close has not yet said closed.
+	wg     sync.WaitGroup
+	closed atomic.Bool
+	once   sync.Once
+	lost   error // what Close returned; read after once
+
+	count counters
+}
+
+// New opens a cache. The error, if any, tells every problem of the
+// configuration at once. New succeeds also while the remote tier cannot be
+// reached.
+func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	cfg = cfg.withDefaults()
+	c := &Cache[K, V]{
+		cfg:   cfg,
+		keys:  newKeyer(cfg.Key),
+		rules: newRules(cfg.TTL, cfg.NegativeTTL, cfg.Jitter, cfg.Warm.Ahead, cfg.Stale),
+		guard: newGuard(cfg.Guard),
+		trace: cfg.Trace,
+		log:   cfg.Logger,
+	}
+	if err := c.openTiers(); err != nil {
+		return nil, err
+	}
+	c.table = newTable[K](c.local, &c.rules)
+	c.life, c.end = context.WithCancelCause(context.Background())
+	c.write, c.quit = context.WithCancel(context.Background())
+	c.bucket.open(c)
+	c.pins.open(c)
+	c.backfill.open(c)
+	c.journal.open(c)
+	cfg.logEffective()
+	return c, nil
+}
+
+func (c *Cache[K, V]) openTiers() (err error) {
+	c.local, c.lone = noLocal[V]{}, true
+	if c.cfg.Local != nil {
+		if c.local, err = c.cfg.Local.OpenLocal(c.cfg.Name); err != nil {
+			return fmt.Errorf("dewar: cache %q: local tier: %w", c.cfg.Name, err)
+		}
+		c.lone = false
+	}
+	if c.cfg.Remote != nil {
+		c.remote, err = c.cfg.Remote.OpenRemote(RemoteOptions{
+			Name: c.cfg.Name, Schema: c.cfg.Schema,
+			LeaseFor: c.cfg.Flight.Timeout, Logger: c.cfg.Logger,
+		})
+		if err != nil {
+			c.local.Close()
+			return fmt.Errorf("dewar: cache %q: remote tier: %w", c.cfg.Name, err)
+		}
+	}
+	return nil
+}
+
+// Get returns the value of k: from the local tier, the remote tier, or the
+// origin, in this order. Concurrent Gets and GetManys of a key share one
+// flight. Its errors:
+//
+//   - what the loader returned, [*PanicError] or [ErrLoaderExited], unless a
+//     stale value stands in (Config.Stale): then the error is nil;
+//   - [ErrNotFound], also for every error for which Config.NotFound is true;
+//   - ctx.Err() as soon as ctx is done; the flight goes on. A ctx past its
+//     deadline gets a stale value where there is one;
+//   - [ErrTimeout], [ErrOverloaded], [ErrRecursiveLoad], [ErrClosed].
+//
+// A fresh hit in the local tier allocates nothing and looks at no ctx.
+func (c *Cache[K, V]) Get(ctx context.Context, k K, opts ...ReadOption) (V, error) {
+	if len(opts) == 0 {
+		if e := c.local.Get(c.keys.str(k)); e != nil && Clock() < e.Due {
+			c.count.add(countLocalHits, 1)
+			return c.own(e.Value), nil
+		}
+	}
+	r := c.get(ctx, k, need{readOptions: gatherOptions(opts)})
+	return r.result.Value, r.err
+}
+
+// GetResult is Get that also tells where the value came from, how old it is
+// and, when it is stale, why.
+func (c *Cache[K, V]) GetResult(ctx context.Context, k K, opts ...ReadOption) (Result[V], error) {
+	r := c.get(ctx, k, need{readOptions: gatherOptions(opts)})
+	return r.result, r.err
+}
+
+// get is a read that missed the hit path, or has options.
+func (c *Cache[K, V]) get(ctx context.Context, k K, n need) read[K, V] {
+	r := read[K, V]{key: k, str: c.keys.str(k), now: Clock()}
+	r.seen = c.local.Get(r.str)
+	for again := true; again; {
+		again = false
+		if c.start(ctx, &r, n) {
+			c.launch(r.flight)
+		}
+		if r.flight != nil {
+			again = c.await(ctx, &r, &n)
+		}
+	}
+	if n.cacheOnly && c.remote != nil && errors.Is(r.err, ErrNotCached) {
+		rs := []read[K, V]{r}
+		c.peek(ctx, rs, n)
+		r = rs[0]
+	}
+	if c.closed.Load() && r.err != nil && r.err == ErrNotCached {
+		r.err = ErrClosed
+	}
+	c.tally(&r)
+	return r
+}
+
+// own is the value as a caller gets it.
+func (c *Cache[K, V]) own(v V) V {
+	if c.cfg.Clone != nil {
+		return c.cfg.Clone(v)
+	}
+	return v
+}
+
+// tally counts a read that is answered.
+func (c *Cache[K, V]) tally(r *read[K, V]) {
+	which := countFailed
+	switch r.result.Status {
+	case StatusLoaded:
+		which = countLoaded
+	case StatusHit:
+		if which = countLocalHits; r.result.Tier == TierRemote {
+			which = countRemoteHits
+		}
+	case StatusStale:
+		which = countStale
+		if c.trace.StaleServed != nil {
+			c.trace.StaleServed(r.result.Err)
+		}
+	case StatusNegative:
+		which = countNegative
+	}
+	c.count.add(which, 1)
+	if r.result.Collapsed {
+		c.count.add(countCollapsed, 1)
+	}
+}
+
+// begin counts a flight or a write that Close must wait for. It is called
+// under a lock under which the cache was not closed.
+func (c *Cache[K, V]) begin() { c.wg.Add(1) }
+
+// goRun runs do on a goroutine that Close waits for. The caller is itself
+// counted, so the count cannot be at zero.
+func (c *Cache[K, V]) goRun(do func()) {
+	c.wg.Add(1)
+	go func() {
+		defer c.wg.Done()
+		do()
+	}()
+}
+
+// Wait returns once the background writes to the remote tier that had begun
+// when it was called have ended, or ctx is done. The error says how many of
+// the writes since the last Wait failed or were dropped; a write refused
+// because the key was written or invalidated meanwhile is none of them.
+func (c *Cache[K, V]) Wait(ctx context.Context) error {
+	if c.closed.Load() {
+		return ErrClosed
+	}
+	return c.backfill.wait(ctx)
+}
+
+// Close ends the cache: waiting readers get ErrClosed, loads are cancelled,
+// writes under way to the remote tier are finished, every goroutine ends, and
+// the tiers that New opened are closed. It waits up to 5s for loaders that
+// ignore their context and for a remote tier that does not answer; its error
+// says what was lost or is still running. Closing again returns the same.
+func (c *Cache[K, V]) Close() error {
+	c.once.Do(func() { c.lost = c.close() })
+	return c.lost
+}
+
+func (c *Cache[K, V]) close() error {
+	c.table.close()
+	c.bucket.close()
+	c.pins.close()
+	c.closed.Store(true)
+	c.end(ErrClosed)
+
+	var errs []error
+	done := make(chan struct{})
+	go func() { // ends with the last loader
+		c.wg.Wait()
+		close(done)
+	}()
+	c.journal.close()
+	timer := time.NewTimer(closePatience)
+	defer timer.Stop()
+	select {
+	case <-done:
+	case <-timer.C:
+		c.quit()
+		if n := c.overdue.Load(); n > 0 {
+			errs = append(errs, fmt.Errorf("dewar: %d loads ignore their context and are still running: make the loader return when its context ends", n))
+		}
+	}
+	c.quit()
+	errs = append(errs, c.backfill.lost(), c.journal.lost())
+	c.local.Close()
+	if c.remote != nil {
+		errs = append(errs, c.remote.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// noLocal stands where there is no local tier.
+type noLocal[V any] struct{}
+
+func (noLocal[V]) Get(string) *Entry[V]  { return nil }
+func (noLocal[V]) Set(string, Entry[V])  {}
+func (noLocal[V]) Delete(string)         {}
+func (noLocal[V]) Stats() (s LocalStats) { return s }
+func (noLocal[V]) Close()                {}

@@ -1,0 +1,701 @@
+package dewartest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/dewarcache/dewar"
+)
+
+// RemoteTier checks the contract of dewar.RemoteTier. open opens a tier with
+// the given options, each time on the same server: two tiers with the same
+// options are two processes of a fleet. What open needs to clean up it
+// registers with t.Cleanup; the suite closes the tiers.
+//
+// The tier must take the address of everything from its options, and must let
+// a key live for as long as it is told within a few milliseconds. The suite
+// takes about half a second, most of it waiting for expiries.
+func RemoteTier(t *testing.T, open func(t *testing.T, o dewar.RemoteOptions) dewar.RemoteTier[string]) {
+	for _, c := range remoteContract {
+		t.Run(c.name, func(t *testing.T) {
+			c.check(&remoteProbe{t: t, open: open, lease: time.Minute})
+		})
+	}
+}
+
+// remoteNames makes the name of each subtest's cache its own.
+var remoteNames atomic.Int64
+
+// remoteProbe is what the checks talk to a tier through.
+type remoteProbe struct {
+	t     *testing.T
+	open  func(*testing.T, dewar.RemoteOptions) dewar.RemoteTier[string]
+	lease time.Duration // LeaseFor of the tiers to be opened
+	name  string        // of the cache, drawn by the first tier
+	tier  dewar.RemoteTier[string]
+}
+
+// start opens one more tier on the same name.
+func (p *remoteProbe) start() *remoteProbe {
+	p.t.Helper()
+	if p.name == "" {
+		p.name = fmt.Sprintf("suite-%d-%d", time.Now().UnixNano(), remoteNames.Add(1))
+	}
+	tier := p.open(p.t, dewar.RemoteOptions{
+		Name: p.name, Schema: "0", LeaseFor: p.lease, Logger: slog.New(slog.DiscardHandler),
+	})
+	p.t.Cleanup(func() { tier.Close() })
+	return &remoteProbe{t: p.t, open: p.open, lease: p.lease, name: p.name, tier: tier}
+}
+
+func (p *remoteProbe) read(keys ...string) []dewar.Found[string] {
+	found := make([]dewar.Found[string], len(keys))
+	p.tier.Read(p.t.Context(), keys, found)
+	return found
+}
+
+func (p *remoteProbe) takeLease(keys ...string) []dewar.Found[string] {
+	found := make([]dewar.Found[string], len(keys))
+	p.tier.Lease(p.t.Context(), keys, found)
+	return found
+}
+
+func (p *remoteProbe) seize(key string) dewar.Found[string] {
+	found := make([]dewar.Found[string], 1)
+	p.tier.Seize(p.t.Context(), []string{key}, found)
+	return found[0]
+}
+
+// granted takes the lease of an absent key.
+func (p *remoteProbe) granted(key string) dewar.Fence {
+	p.t.Helper()
+	f := p.takeLease(key)[0]
+	p.wantState(f, dewar.RemoteGranted)
+	if f.Fence == (dewar.Fence{}) {
+		p.t.Fatal("a granted lease has the zero Fence")
+	}
+	return f.Fence
+}
+
+// filling returns a fill whose value is fresh for a minute and kept for two.
+func filling(key string, fence dewar.Fence, value string) dewar.Fill[string] {
+	now := dewar.Clock()
+	fresh := now + int64(time.Minute)
+	return dewar.Fill[string]{
+		Key: key, Fence: fence, Dead: now + int64(2*time.Minute),
+		Entry: dewar.Entry[string]{Value: value, Loaded: now, Due: fresh, Fresh: fresh},
+	}
+}
+
+func (p *remoteProbe) fill(f dewar.Fill[string]) error {
+	fills := []dewar.Fill[string]{f}
+	p.tier.Fill(p.t.Context(), fills)
+	return fills[0].Err
+}
+
+func (p *remoteProbe) release(key string, fence dewar.Fence) error {
+	fills := []dewar.Fill[string]{{Key: key, Fence: fence}}
+	p.tier.Release(p.t.Context(), fills)
+	return fills[0].Err
+}
+
+func (p *remoteProbe) unlink(keys ...string) {
+	p.t.Helper()
+	errs := make([]error, len(keys))
+	p.tier.Unlink(p.t.Context(), keys, errs)
+	p.wantOK(errors.Join(errs...))
+}
+
+func (p *remoteProbe) expire(keep time.Duration, keys ...string) {
+	p.t.Helper()
+	errs := make([]error, len(keys))
+	p.tier.Expire(p.t.Context(), keys, keep, errs)
+	p.wantOK(errors.Join(errs...))
+}
+
+// put stores value under key, which is absent.
+func (p *remoteProbe) put(key, value string) {
+	p.t.Helper()
+	p.wantOK(p.fill(filling(key, p.granted(key), value)))
+}
+
+func (p *remoteProbe) wantOK(err error) {
+	p.t.Helper()
+	if err != nil {
+		p.t.Fatalf("error %v", err)
+	}
+}
+
+func (p *remoteProbe) wantFenced(err error) {
+	p.t.Helper()
+	if !errors.Is(err, dewar.ErrFenced) {
+		p.t.Fatalf("error %v, want ErrFenced", err)
+	}
+}
+
+func (p *remoteProbe) wantState(f dewar.Found[string], want dewar.RemoteState) {
+	p.t.Helper()
+	if f.State != want {
+		p.t.Fatalf("state %d (error %v), want %d", f.State, f.Err, want)
+	}
+}
+
+// wantValue checks that key has the value, and returns what was found.
+func (p *remoteProbe) wantValue(key, want string) dewar.Found[string] {
+	p.t.Helper()
+	f := p.read(key)[0]
+	p.wantState(f, dewar.RemoteValue)
+	if f.Entry.Value != want {
+		p.t.Fatalf("value %.40q, want %.40q", f.Entry.Value, want)
+	}
+	if f.Fence == (dewar.Fence{}) {
+		p.t.Fatal("a value has the zero Fence")
+	}
+	return f
+}
+
+func (p *remoteProbe) wantAbsent(key string) {
+	p.t.Helper()
+	p.wantState(p.read(key)[0], dewar.RemoteAbsent)
+}
+
+var remoteContract = []struct {
+	name  string
+	check func(*remoteProbe)
+}{
+	{"AbsentKeyIsAbsent", func(p *remoteProbe) {
+		p = p.start()
+		p.wantAbsent("k")
+		if got := p.read(); len(got) != 0 {
+			p.t.Fatal("no keys, but answers")
+		}
+	}},
+	{"LeaseIsGrantedOnce", func(p *remoteProbe) {
+		a := p.start()
+		b := a.start()
+		a.granted("k")
+		a.wantState(b.takeLease("k")[0], dewar.RemoteLeased)
+		a.wantState(a.takeLease("k")[0], dewar.RemoteLeased)
+		a.wantState(b.read("k")[0], dewar.RemoteLeased)
+	}},
+	{"FilledLeaseIsReadByAll", func(p *remoteProbe) {
+		a := p.start()
+		b := a.start()
+		a.put("k", "v")
+		f := b.wantValue("k", "v")
+		if f.Entry.Due != f.Entry.Fresh || f.Entry.Negative() {
+			p.t.Fatalf("entry %+v: Due is not Fresh", f.Entry)
+		}
+		f = b.takeLease("k")[0] // adopt
+		b.wantState(f, dewar.RemoteValue)
+		if f.Entry.Value != "v" {
+			p.t.Fatalf("adopted %q", f.Entry.Value)
+		}
+	}},
+	{"SchemasAreApart", func(p *remoteProbe) {
+		a := p.start()
+		a.put("k", "v")
+		other := p.open(p.t, dewar.RemoteOptions{Name: a.name, Schema: "1", LeaseFor: p.lease, Logger: slog.New(slog.DiscardHandler)})
+		p.t.Cleanup(func() { other.Close() })
+		b := &remoteProbe{t: p.t, tier: other}
+		b.wantAbsent("k")
+	}},
+	{"FillAfterUnlinkIsFenced", func(p *remoteProbe) {
+		a := p.start()
+		b := a.start()
+		fence := a.granted("k")
+		b.unlink("k")
+		a.wantFenced(a.fill(filling("k", fence, "old")))
+		a.wantAbsent("k")
+	}},
+	{"FillAfterAnothersLeaseIsFenced", func(p *remoteProbe) {
+		a := p.start()
+		b := a.start()
+		fence := a.granted("k")
+		b.unlink("k")
+		theirs := b.granted("k")
+		a.wantFenced(a.fill(filling("k", fence, "old")))
+		a.wantState(a.read("k")[0], dewar.RemoteLeased)
+		a.wantOK(b.fill(filling("k", theirs, "new")))
+		a.wantFenced(a.fill(filling("k", fence, "old")))
+		a.wantValue("k", "new")
+	}},
+	{"FillAfterTheLeaseExpiredIsFenced", func(p *remoteProbe) {
+		p.lease = 20 * time.Millisecond
+		p = p.start()
+		fence := p.granted("k")
+		time.Sleep(60 * time.Millisecond)
+		p.wantFenced(p.fill(filling("k", fence, "old")))
+		p.wantAbsent("k")
+		p.granted("k")
+	}},
+	{"FillTwiceIsFenced", func(p *remoteProbe) {
+		p = p.start()
+		fence := p.granted("k")
+		p.wantOK(p.fill(filling("k", fence, "first")))
+		p.wantFenced(p.fill(filling("k", fence, "second")))
+		p.wantValue("k", "first")
+	}},
+	{"ZeroFenceGrantsNothing", func(p *remoteProbe) {
+		p = p.start()
+		p.wantFenced(p.fill(filling("k", dewar.Fence{}, "v")))
+		p.wantAbsent("k")
+		p.put("k", "v")
+		p.wantFenced(p.fill(filling("k", dewar.Fence{}, "w")))
+		p.wantFenced(p.release("k", dewar.Fence{}))
+		p.wantValue("k", "v")
+	}},
+	{"FillOfADeadEntryStoresNothing", func(p *remoteProbe) {
+		p = p.start()
+		f := filling("k", p.granted("k"), "v")
+		f.Dead = dewar.Clock()
+		p.fill(f)
+		p.wantAbsent("k")
+	}},
+	{"RefreshGoesOverTheFenceSeen", func(p *remoteProbe) {
+		p = p.start()
+		p.put("k", "v1")
+		seen := p.wantValue("k", "v1")
+		p.wantOK(p.fill(filling("k", seen.Fence, "v2")))
+		if now := p.wantValue("k", "v2"); now.Fence == seen.Fence {
+			p.t.Fatal("a new write has the old fence")
+		}
+	}},
+	{"OfTwoRefreshersOneWins", func(p *remoteProbe) {
+		a := p.start()
+		b := a.start()
+		a.put("k", "v")
+		mine, theirs := a.wantValue("k", "v"), b.wantValue("k", "v")
+		a.wantOK(a.fill(filling("k", mine.Fence, "mine")))
+		b.wantFenced(b.fill(filling("k", theirs.Fence, "theirs")))
+		b.wantValue("k", "mine")
+		if got := b.tier.Stats().Refused; got != 1 {
+			p.t.Fatalf("Refused is %d, want 1", got)
+		}
+	}},
+	{"SeizeBeatsALeaseAndItsFill", func(p *remoteProbe) {
+		a := p.start()
+		b := a.start()
+		theirs := b.granted("k")
+		mine := a.seize("k")
+		a.wantState(mine, dewar.RemoteGranted)
+		b.wantFenced(b.fill(filling("k", theirs, "loaded")))
+		a.wantOK(a.fill(filling("k", mine.Fence, "set")))
+		b.wantValue("k", "set")
+	}},
+	{"SeizeHidesTheValueAtOnce", func(p *remoteProbe) {
+		p = p.start()
+		p.put("k", "old")
+		seen := p.wantValue("k", "old")
+		p.wantState(p.seize("k"), dewar.RemoteGranted)
+		p.wantState(p.read("k")[0], dewar.RemoteLeased)
+		p.wantFenced(p.fill(filling("k", seen.Fence, "refreshed")))
+	}},
+	{"OfTwoSeizersTheLastWins", func(p *remoteProbe) {
+		a := p.start()
+		b := a.start()
+		first, second := a.seize("k"), b.seize("k")
+		a.wantFenced(a.fill(filling("k", first.Fence, "first")))
+		b.wantOK(b.fill(filling("k", second.Fence, "second")))
+		a.wantValue("k", "second")
+	}},
+	{"SeizedLeaseExpires", func(p *remoteProbe) {
+		p.lease = 20 * time.Millisecond
+		p = p.start()
+		p.seize("k")
+		time.Sleep(60 * time.Millisecond)
+		p.wantAbsent("k")
+	}},
+	{"ReleaseDeletesOnlyItsOwn", func(p *remoteProbe) {
+		a := p.start()
+		b := a.start()
+		fence := a.granted("k")
+		b.unlink("k")
+		theirs := b.granted("k")
+		a.wantFenced(a.release("k", fence))
+		a.wantState(a.read("k")[0], dewar.RemoteLeased)
+		b.wantOK(b.release("k", theirs))
+		b.wantAbsent("k")
+		b.wantFenced(b.release("k", theirs))
+		b.put("k", "v")
+		b.wantOK(b.release("k", b.wantValue("k", "v").Fence))
+		b.wantAbsent("k")
+	}},
+	{"UnlinkDeletesWhateverIsThere", func(p *remoteProbe) {
+		p = p.start()
+		p.put("value", "v")
+		p.granted("lease")
+		p.unlink("value", "lease", "absent", "value")
+		for _, key := range []string{"value", "lease", "absent"} {
+			p.wantAbsent(key)
+		}
+	}},
+	{"ExpireMakesAValueStale", func(p *remoteProbe) {
+		p = p.start()
+		p.put("k", "v")
+		before := p.wantValue("k", "v")
+		p.expire(time.Minute, "k", "absent")
+		after := p.wantValue("k", "v")
+		if now := dewar.Clock(); after.Entry.Fresh > now {
+			p.t.Fatalf("fresh for another %v", time.Duration(after.Entry.Fresh-now))
+		}
+		p.wantFenced(p.fill(filling("k", before.Fence, "loaded before")))
+		p.wantOK(p.fill(filling("k", after.Fence, "loaded after")))
+		p.wantValue("k", "loaded after")
+		p.wantAbsent("absent")
+	}},
+	{"ExpireFencesRefreshersOfStaleValues", func(p *remoteProbe) {
+		p = p.start()
+		p.put("k", "v")
+		p.expire(time.Minute, "k")
+		stale := p.wantValue("k", "v")
+		p.expire(time.Minute, "k")
+		again := p.wantValue("k", "v")
+		p.wantFenced(p.fill(filling("k", stale.Fence, "loaded before")))
+		if again.Entry.Fresh > stale.Entry.Fresh+int64(5*time.Millisecond) {
+			p.t.Fatal("a second Expire made the value younger")
+		}
+	}},
+	{"ExpiredValueIsKeptForKeep", func(p *remoteProbe) {
+		p = p.start()
+		p.put("k", "v")
+		p.expire(20*time.Millisecond, "k")
+		time.Sleep(60 * time.Millisecond)
+		p.wantAbsent("k")
+	}},
+	{"ExpireNeverKeepsLonger", func(p *remoteProbe) {
+		p = p.start()
+		f := filling("k", p.granted("k"), "v")
+		f.Dead = dewar.Clock() + int64(40*time.Millisecond)
+		p.wantOK(p.fill(f))
+		p.expire(time.Hour, "k")
+		time.Sleep(80 * time.Millisecond)
+		p.wantAbsent("k")
+	}},
+	{"ExpireDeletesLeasesAndNegatives", func(p *remoteProbe) {
+		p = p.start()
+		fence := p.granted("lease")
+		p.putNegative("negative")
+		p.expire(time.Minute, "lease", "negative")
+		p.wantAbsent("lease")
+		p.wantAbsent("negative")
+		p.wantFenced(p.fill(filling("lease", fence, "loaded before")))
+	}},
+	{"NegativeEntries", func(p *remoteProbe) {
+		p = p.start()
+		p.putNegative("k")
+		f := p.read("k")[0]
+		p.wantState(f, dewar.RemoteValue)
+		if !f.Entry.Negative() || f.Entry.Value != "" || f.Entry.Fresh <= dewar.Clock() {
+			p.t.Fatalf("entry %+v", f.Entry)
+		}
+		p.wantState(p.takeLease("k")[0], dewar.RemoteValue)
+		p.wantOK(p.fill(filling("k", f.Fence, "now it exists")))
+		p.wantValue("k", "now it exists")
+	}},
+	{"TimesSurvive", func(p *remoteProbe) {
+		p = p.start()
+		now := dewar.Clock()
+		f := filling("k", p.granted("k"), "v")
+		f.Entry.Loaded = now - int64(3*time.Second)
+		f.Entry.Fresh = now + int64(7*time.Second)
+		f.Entry.Due = now + int64(5*time.Second)
+		f.Took = 1234567 * time.Nanosecond
+		p.wantOK(p.fill(f))
+		got := p.wantValue("k", "v")
+		const tolerance = int64(50 * time.Millisecond) // the clocks are read one after the other
+		for _, c := range []struct {
+			what      string
+			got, want int64
+		}{
+			{"Loaded", got.Entry.Loaded, f.Entry.Loaded},
+			{"Fresh", got.Entry.Fresh, f.Entry.Fresh},
+			{"Due", got.Entry.Due, f.Entry.Fresh},
+		} {
+			if d := c.got - c.want; d > tolerance || d < -tolerance {
+				p.t.Errorf("%s is off by %v", c.what, time.Duration(d))
+			}
+		}
+		if got.Took != f.Took {
+			p.t.Errorf("Took %v, want %v", got.Took, f.Took)
+		}
+	}},
+	{"HardExpiryRemoves", func(p *remoteProbe) {
+		p = p.start()
+		f := filling("k", p.granted("k"), "v")
+		f.Dead = dewar.Clock() + int64(40*time.Millisecond)
+		p.wantOK(p.fill(f))
+		time.Sleep(80 * time.Millisecond)
+		p.wantAbsent("k")
+		p.granted("k")
+	}},
+	{"HostileKeysStayDistinct", func(p *remoteProbe) {
+		p = p.start()
+		keys := hostileKeys()
+		found := p.takeLease(keys...)
+		fills := make([]dewar.Fill[string], len(keys))
+		for i, f := range found {
+			if f.State != dewar.RemoteGranted {
+				p.t.Fatalf("key %d (%.30q): state %d, error %v", i, keys[i], f.State, f.Err)
+			}
+			fills[i] = filling(keys[i], f.Fence, fmt.Sprint("value ", i))
+		}
+		p.tier.Fill(p.t.Context(), fills)
+		for i, f := range fills {
+			if f.Err != nil {
+				p.t.Fatalf("key %d (%.30q): %v", i, keys[i], f.Err)
+			}
+		}
+		for i, f := range p.read(keys...) {
+			if f.State != dewar.RemoteValue || f.Entry.Value != fmt.Sprint("value ", i) {
+				p.t.Errorf("key %d (%.30q): state %d, value %q", i, keys[i], f.State, f.Entry.Value)
+			}
+		}
+		p.expire(time.Minute, keys...)
+		p.unlink(keys...)
+		for i, f := range p.read(keys...) {
+			if f.State != dewar.RemoteAbsent {
+				p.t.Errorf("key %d (%.30q): state %d after Unlink", i, keys[i], f.State)
+			}
+		}
+	}},
+	{"ManyKeysKeepTheirOrder", func(p *remoteProbe) {
+		p = p.start()
+		const n = 2500
+		keys := make([]string, n)
+		for i := range keys {
+			keys[i] = fmt.Sprintf("key-%d", i)
+		}
+		found := p.takeLease(keys...)
+		var fills []dewar.Fill[string]
+		for i, f := range found {
+			p.wantState(f, dewar.RemoteGranted)
+			if i%2 == 0 {
+				fills = append(fills, filling(keys[i], f.Fence, keys[i]))
+			}
+		}
+		p.tier.Fill(p.t.Context(), fills)
+		for i, f := range p.read(keys...) {
+			switch {
+			case i%2 == 1:
+				p.wantState(f, dewar.RemoteLeased)
+			case f.State != dewar.RemoteValue || f.Entry.Value != keys[i]:
+				p.t.Fatalf("%s: state %d, value %q", keys[i], f.State, f.Entry.Value)
+			}
+		}
+		p.expire(time.Minute, keys...)
+		for i, f := range p.read(keys...) {
+			if i%2 == 1 {
+				p.wantState(f, dewar.RemoteAbsent)
+			} else if f.State != dewar.RemoteValue || f.Entry.Fresh > dewar.Clock() {
+				p.t.Fatalf("%s: state %d, still fresh", keys[i], f.State)
+			}
+		}
+		p.unlink(keys...)
+		for _, f := range p.read(keys...) {
+			p.wantState(f, dewar.RemoteAbsent)
+		}
+	}},
+	{"DuplicateKeysInOneCall", func(p *remoteProbe) {
+		p = p.start()
+		found := p.takeLease("k", "k")
+		p.wantState(found[0], dewar.RemoteGranted)
+		p.wantState(found[1], dewar.RemoteLeased)
+		fills := []dewar.Fill[string]{filling("k", found[0].Fence, "v"), filling("k", found[0].Fence, "w")}
+		p.tier.Fill(p.t.Context(), fills)
+		p.wantOK(fills[0].Err)
+		p.wantFenced(fills[1].Err)
+		for _, f := range p.read("k", "other", "k") {
+			if f.Entry.Value != "v" && f.State != dewar.RemoteAbsent {
+				p.t.Fatalf("state %d, value %q", f.State, f.Entry.Value)
+			}
+		}
+		p.expire(time.Minute, "k", "k")
+		p.wantValue("k", "v")
+		p.unlink("k", "k")
+		p.wantAbsent("k")
+	}},
+	{"DoneContextFailsEveryKey", func(p *remoteProbe) {
+		p = p.start()
+		p.put("k", "v")
+		seen := p.wantValue("k", "v")
+		ctx, cancel := context.WithCancel(p.t.Context())
+		cancel()
+		keys := []string{"k", "other"}
+		for op, do := range p.operations(seen.Fence) {
+			for i, err := range do(ctx, keys) {
+				if !errors.Is(err, context.Canceled) {
+					p.t.Errorf("%s: key %d: error %v, want context.Canceled", op, i, err)
+				}
+			}
+		}
+		p.wantValue("k", "v")
+		p.wantAbsent("other")
+	}},
+	{"ConcurrentFillersOneWins", func(p *remoteProbe) {
+		first := p.start()
+		const processes, rounds = 4, 25
+		var granted, stored [rounds]atomic.Int32
+		var wg sync.WaitGroup
+		for range processes {
+			p := first.start()
+			wg.Go(func() {
+				for r := range rounds {
+					key := fmt.Sprint("round-", r)
+					f := p.takeLease(key)[0]
+					if f.State != dewar.RemoteGranted {
+						continue
+					}
+					granted[r].Add(1)
+					if p.fill(filling(key, f.Fence, "v")) == nil {
+						stored[r].Add(1)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		for r := range rounds {
+			if granted[r].Load() != 1 || stored[r].Load() != 1 {
+				p.t.Fatalf("round %d: %d leases, %d fills; want one of each", r, granted[r].Load(), stored[r].Load())
+			}
+		}
+	}},
+	{"ConcurrentUseOfEverything", func(p *remoteProbe) {
+		p = p.start()
+		var wg sync.WaitGroup
+		for g := range 8 {
+			wg.Go(func() {
+				for i := range 30 {
+					keys := []string{fmt.Sprint("k", i%5), fmt.Sprint("k", (i+g)%5)}
+					for _, f := range p.takeLease(keys...) {
+						if f.State == dewar.RemoteFailed {
+							p.t.Errorf("lease: %v", f.Err)
+						}
+						if f.State == dewar.RemoteGranted {
+							p.fill(filling(keys[0], f.Fence, keys[0]))
+						}
+					}
+					for k, f := range p.read(keys...) {
+						if f.State == dewar.RemoteFailed {
+							p.t.Errorf("read: %v", f.Err)
+						}
+						if f.State == dewar.RemoteValue && f.Entry.Value != keys[k] {
+							p.t.Errorf("%s: value %q", keys[k], f.Entry.Value)
+						}
+					}
+					switch g {
+					case 0:
+						p.unlink(keys...)
+					case 1:
+						p.expire(time.Minute, keys...)
+					case 2:
+						p.release(keys[0], p.seize(keys[0]).Fence)
+					}
+					p.tier.Stats()
+				}
+			})
+		}
+		wg.Wait()
+	}},
+	{"CloseIsIdempotentAndMayRaceAnything", func(p *remoteProbe) {
+		p = p.start()
+		p.put("k", "v")
+		seen := p.wantValue("k", "v")
+		var wg sync.WaitGroup
+		for _, do := range p.operations(seen.Fence) {
+			wg.Go(func() {
+				for range 20 {
+					do(p.t.Context(), []string{"k", "other"})
+				}
+			})
+		}
+		for range 2 {
+			wg.Go(func() { p.tier.Close() })
+		}
+		wg.Wait()
+		p.wantOK(p.tier.Close())
+		p.tier.Stats()
+		again := p.start() // what a tier opened was its own: others go on
+		again.unlink("k")
+		again.put("k", "v")
+	}},
+}
+
+// putNegative remembers that key, which is absent, does not exist.
+func (p *remoteProbe) putNegative(key string) {
+	p.t.Helper()
+	now := dewar.Clock()
+	fresh := now + int64(time.Minute)
+	p.wantOK(p.fill(dewar.Fill[string]{
+		Key: key, Fence: p.granted(key), Entry: dewar.NegativeEntry[string](now, fresh), Dead: fresh,
+	}))
+}
+
+// operations returns every operation, by name, as a function that returns the
+// error of each key.
+func (p *remoteProbe) operations(fence dewar.Fence) map[string]func(context.Context, []string) []error {
+	ask := func(do func(context.Context, []string, []dewar.Found[string])) func(context.Context, []string) []error {
+		return func(ctx context.Context, keys []string) []error {
+			found := make([]dewar.Found[string], len(keys))
+			do(ctx, keys, found)
+			errs := make([]error, len(keys))
+			for i, f := range found {
+				if errs[i] = f.Err; (f.State == dewar.RemoteFailed) != (f.Err != nil) {
+					p.t.Errorf("state %d with error %v", f.State, f.Err)
+				}
+			}
+			return errs
+		}
+	}
+	write := func(do func(context.Context, []dewar.Fill[string])) func(context.Context, []string) []error {
+		return func(ctx context.Context, keys []string) []error {
+			fills := make([]dewar.Fill[string], len(keys))
+			for i, key := range keys {
+				fills[i] = filling(key, fence, "w")
+			}
+			do(ctx, fills)
+			errs := make([]error, len(keys))
+			for i := range fills {
+				errs[i] = fills[i].Err
+			}
+			return errs
+		}
+	}
+	return map[string]func(context.Context, []string) []error{
+		"Read":    ask(p.tier.Read),
+		"Lease":   ask(p.tier.Lease),
+		"Seize":   ask(p.tier.Seize),
+		"Fill":    write(p.tier.Fill),
+		"Release": write(p.tier.Release),
+		"Unlink": func(ctx context.Context, keys []string) []error {
+			errs := make([]error, len(keys))
+			p.tier.Unlink(ctx, keys, errs)
+			return errs
+		},
+		"Expire": func(ctx context.Context, keys []string) []error {
+			errs := make([]error, len(keys))
+			p.tier.Expire(ctx, keys, time.Minute, errs)
+			return errs
+		},
+	}
+}
+
+// hostileKeys returns keys that a careless encoding would confuse.
+func hostileKeys() []string {
+	big := strings.Repeat("x", 1<<20)
+	long := strings.Repeat("y", 300)
+	return []string{
+		"", " ", "\x00", "\n", "\r\n", "a\r\nb", "\xff\xfe", "\xc3\x28", "é", "e\u0301",
+		"{", "}", "{}", "{a}", "%", "%7B", "%7Ba%7D", "%25", "%257B", "{a}b", "a{b}",
+		":", "a:b", "a::b", "0:a", "*", "?", "[a-z]", "$", "\"", "'", "a b",
+		big, big + "z", long, long + "z", long + "{", strings.Repeat("{", 150), strings.Repeat("%7B", 150),
+		strings.Repeat("z", 200), strings.Repeat("z", 201), strings.Repeat("{", 66) + "aa",
+	}
+}

@@ -1,0 +1,279 @@
+package dewar
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+)
+
+// This file is what a flight does with the remote tier before it may load:
+// look (reader), then take the lease (filler).
+
+// lookups gathers the flights of single Gets, so that concurrent misses share
+// round trips: while lookupsAtOnce are under way, what arrives waits for the
+// next. A lone flight never waits.
+type lookups[K comparable, V any] struct {
+	mu      sync.Mutex      // guards what follows
+	waiting []*flight[K, V] // for the next round trip
+	running int             // goroutines that look up
+}
+
+// lookupsAtOnce trades the size of the round trips against how much one stalled
+// round trip holds up: with two, one decodes while the other waits.
+const lookupsAtOnce = 2
+
+// launch starts a flight that its Get has claimed.
+func (c *Cache[K, V]) launch(f *flight[K, V]) {
+	if c.remote == nil || f.marked {
+		c.goRun(func() { c.flySingle([]*flight[K, V]{f}) })
+		return
+	}
+	l := &c.lookups
+	l.mu.Lock()
+	l.waiting = append(l.waiting, f)
+	start := l.running < lookupsAtOnce
+	if start {
+		l.running++
+	}
+	l.mu.Unlock()
+	if start {
+		c.goRun(c.lookUp)
+	}
+}
+
+// lookUp makes gathered round trips until nothing waits. What the remote tier
+// does not answer goes on elsewhere, so that no load holds up a look-up.
+func (c *Cache[K, V]) lookUp() {
+	l := &c.lookups
+	for {
+		l.mu.Lock()
+		n := min(len(l.waiting), c.cfg.Batch.MaxSize)
+		if n == 0 {
+			l.running--
+			l.mu.Unlock()
+			return
+		}
+		fs := l.waiting[:n:n]
+		if l.waiting = l.waiting[n:]; len(l.waiting) == 0 {
+			l.waiting = nil
+		}
+		l.mu.Unlock()
+		if rest := c.consult(fs); len(rest) > 0 {
+			c.goRun(func() { c.flySingle(rest) })
+		}
+	}
+}
+
+// flySingle carries on the flights of single Gets from after the look-up: each
+// load is a call of its own, unless they linger for a LoadMany.
+func (c *Cache[K, V]) flySingle(fs []*flight[K, V]) {
+	fs = c.lease(c.rest(fs))
+	if c.cfg.Batch.Linger > 0 {
+		c.linger(fs)
+		return
+	}
+	for i, f := range fs {
+		if i == len(fs)-1 {
+			c.loadSingle(f)
+			return
+		}
+		c.goRun(func() { c.loadSingle(f) })
+	}
+}
+
+func (c *Cache[K, V]) loadSingle(f *flight[K, V]) {
+	if c.cfg.Load != nil {
+		c.loadOne(f, nil)
+	} else {
+		c.loadChunk([]*flight[K, V]{f}, nil)
+	}
+}
+
+// lingering gathers the loads of concurrent Gets into one LoadMany.
+type lingering[K comparable, V any] struct {
+	mu      sync.Mutex      // guards waiting
+	waiting []*flight[K, V] // the first of them brought a timer along
+}
+
+// linger adds flights to the next LoadMany. The first to come waits for the
+// others; a full batch does not wait.
+func (c *Cache[K, V]) linger(fs []*flight[K, V]) {
+	l := &c.lingering
+	for _, f := range fs {
+		l.mu.Lock()
+		l.waiting = append(l.waiting, f)
+		n := len(l.waiting)
+		l.mu.Unlock()
+		switch {
+		case n >= c.cfg.Batch.MaxSize:
+			c.goRun(c.lingered)
+		case n == 1:
+			c.goRun(func() {
+				timer := time.NewTimer(c.cfg.Batch.Linger)
+				defer timer.Stop()
+				select {
+				case <-timer.C:
+				case <-c.life.Done():
+				}
+				c.lingered()
+			})
+		}
+	}
+}
+
+func (c *Cache[K, V]) lingered() {
+	l := &c.lingering
+	l.mu.Lock()
+	fs := l.waiting
+	l.waiting = nil
+	l.mu.Unlock()
+	c.load(fs, nil)
+}
+
+// consult asks the remote tier about flights, settles those that it can answer
+// and returns the others.
+func (c *Cache[K, V]) consult(fs []*flight[K, V]) []*flight[K, V] {
+	if c.remote == nil {
+		return fs
+	}
+	return c.remotely(fs, func(f *flight[K, V]) bool { return !f.marked }, c.remote.Read)
+}
+
+// lease takes the right to fill for flights that found nothing in the remote
+// tier. Whoever was faster may have filled it by now: then that is the answer.
+// Where another process has the lease, the flight loads and writes nothing.
+func (c *Cache[K, V]) lease(fs []*flight[K, V]) []*flight[K, V] {
+	if c.remote == nil {
+		return fs
+	}
+	return c.remotely(fs, func(f *flight[K, V]) bool { return f.vacant }, c.remote.Lease)
+}
+
+// remotely makes one round trip per Batch.MaxSize keys for the flights that
+// want it, and returns those that are not answered by it.
+func (c *Cache[K, V]) remotely(fs []*flight[K, V], want func(*flight[K, V]) bool,
+	do func(context.Context, []string, []Found[V]),
+) (rest []*flight[K, V]) {
+	asked := make([]*flight[K, V], 0, len(fs))
+	keys := make([]string, 0, len(fs))
+	for _, f := range fs {
+		if want(f) {
+			asked = append(asked, f)
+			keys = append(keys, f.str)
+		} else {
+			rest = append(rest, f)
+		}
+	}
+	if len(asked) == 0 {
+		return rest
+	}
+	left := later(asked[0].begun, int64(c.cfg.Flight.Timeout)) - Clock()
+	ctx, cancel := context.WithTimeoutCause(c.life, time.Duration(left), ErrTimeout)
+	defer cancel()
+	found := make([]Found[V], len(keys))
+	c.inChunks(len(keys), func(from, to int) { do(ctx, keys[from:to], found[from:to]) })
+	now := Clock()
+	for i, f := range asked {
+		if !c.answered(f, &found[i], now) {
+			rest = append(rest, f)
+		}
+	}
+	return rest
+}
+
+// inChunks calls do for stretches of at most Batch.MaxSize of n keys,
+// Batch.Parallel at once.
+func (c *Cache[K, V]) inChunks(n int, do func(from, to int)) {
+	size := c.cfg.Batch.MaxSize
+	if n <= size {
+		do(0, n)
+		return
+	}
+	var g errgroup.Group
+	g.SetLimit(c.cfg.Batch.Parallel)
+	for from := 0; from < n; from += size {
+		g.Go(func() error { do(from, min(from+size, n)); return nil })
+	}
+	_ = g.Wait() // the tier tells errors key by key
+}
+
+// answered takes in what the remote tier has for a flight and settles it if
+// that will do.
+func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool {
+	f.vacant = found.State == RemoteAbsent
+	switch found.State {
+	case RemoteGranted:
+		f.fence, f.leased = found.Fence, true
+		return false
+	case RemoteValue:
+		f.fence, f.leased = found.Fence, false
+	default:
+		return false
+	}
+	e := found.Entry
+	if dead(&c.rules, &e, now) {
+		return false
+	}
+	redraw(&c.rules, &e, found.Took)
+	o := f.need.readOptions
+	verdict := judge(&c.rules, &e, now, o)
+	switch {
+	case f.need.reload, f.need.origin:
+		// Here only for the fence. The value may still stand in for a failure.
+	case f.need.background:
+		// Another process may have refreshed the key already: adopt that.
+		if now < e.Fresh && (f.local == nil && verdict != verdictDue || f.local != nil && e.Loaded > f.local.Loaded) {
+			c.count.add(countAdopted, 1)
+			c.settle(f, hitOutcome(e, found.Took))
+			return true
+		}
+	case verdict == verdictHit, verdict == verdictDue, verdict == verdictNegative:
+		if verdict == verdictDue && c.lone {
+			c.bucket.add(f.key, f.str, e.Loaded) // no local tier whose next reader would see that it is due
+		}
+		c.settle(f, hitOutcome(e, found.Took))
+		return true
+	case verdict == verdictRevalidate && (f.local == nil || f.local.Loaded < e.Loaded):
+		c.bucket.add(f.key, f.str, e.Loaded)
+		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, tier: TierRemote, took: found.Took})
+		return true
+	}
+	if !e.Negative() {
+		f.stale.Store(&e)
+		if f.staleFound != nil {
+			close(f.staleFound)
+		}
+	}
+	return false
+}
+
+func hitOutcome[V any](e Entry[V], took time.Duration) outcome[V] {
+	out := outcome[V]{kind: outcomeHit, entry: e, keep: true, tier: TierRemote, took: took}
+	if e.Negative() {
+		out.kind = outcomeNegative
+	}
+	return out
+}
+
+// rest settles, without asking, the flights whose key has a stale copy in the
+// remote tier and whose last load failed less than RetryAfter ago. Claim has
+// done the same for what is stale in the local tier.
+func (c *Cache[K, V]) rest(fs []*flight[K, V]) []*flight[K, V] {
+	kept := fs[:0:0]
+	for _, f := range fs {
+		if e := f.stale.Load(); e != nil && !f.need.reload && !f.need.origin && !f.need.background {
+			s := f.shard
+			s.mu.Lock()
+			fail := s.failing[f.str]
+			s.mu.Unlock()
+			if now := Clock(); now < fail.until && canFallBack(&c.rules, e, now, f.need.readOptions) {
+				c.settle(f, outcome[V]{kind: outcomeFailed, tier: TierOrigin, err: fail.err, fallsBack: true, unasked: true})
+				continue
+			}
+		}
+		kept = append(kept, f)
+	}
+	return kept
+}

@@ -1,0 +1,117 @@
+package memory
+
+import (
+	"errors"
+	"fmt"
+	"math"
+
+	"github.com/dewarcache/dewar"
+)
+
+// defaultEntries is the capacity when neither MaxEntries nor MaxCost is set.
+const defaultEntries = 100_000
+
+// Config describes the ristretto engine: our own index answers every read,
+// ristretto decides which entries stay. It implements [dewar.LocalOpener].
+type Config[V any] struct {
+	// MaxEntries bounds how many entries are kept, negative ones included.
+	// Defaults to 100,000 when MaxCost is not set either. It excludes MaxCost.
+	MaxEntries int
+
+	// MaxCost bounds the sum of the entries' costs, in the unit of Cost (bytes,
+	// say). It needs Cost and excludes MaxEntries. Defaults to no such bound.
+	MaxCost int64
+
+	// Cost returns what keeping v under key costs. It runs once per Set, on the
+	// goroutine that sets and with no lock held, so it may be slow or panic at
+	// the caller's expense only. A result below 1 counts as 1, and so does a
+	// negative entry, for which Cost is not called. An entry that costs more
+	// than MaxCost is not kept. It needs MaxCost.
+	Cost func(key string, v V) int64
+}
+
+// Validate returns every problem of c, joined, or nil.
+func (c Config[V]) Validate() error { return limits[V](c).validate("memory.Config") }
+
+// OpenLocal opens the tier. Memory for its index and ghosts, about 20 bytes an
+// entry of capacity, is taken at once.
+func (c Config[V]) OpenLocal(string) (dewar.LocalTier[V], error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	return openTier(limits[V](c))
+}
+
+// Otter describes the otter engine: the same contract on otter v2, which keeps
+// entries by W-TinyLFU. The package comment says when to choose which. It
+// implements [dewar.LocalOpener].
+type Otter[V any] struct {
+	MaxEntries int                         // as in Config
+	MaxCost    int64                       // as in Config
+	Cost       func(key string, v V) int64 // as in Config
+}
+
+// Validate returns every problem of o, joined, or nil.
+func (o Otter[V]) Validate() error { return limits[V](o).validate("memory.Otter") }
+
+// OpenLocal opens the tier.
+func (o Otter[V]) OpenLocal(string) (dewar.LocalTier[V], error) {
+	if err := o.Validate(); err != nil {
+		return nil, err
+	}
+	return openOtter(limits[V](o))
+}
+
+// limits is what both engines are configured with. Its fields are those of
+// Config and Otter, so that each converts to it.
+type limits[V any] struct {
+	MaxEntries int
+	MaxCost    int64
+	Cost       func(key string, v V) int64
+}
+
+func (l limits[V]) validate(name string) error {
+	var errs []error
+	problem := func(format string, args ...any) {
+		errs = append(errs, fmt.Errorf(name+": "+format, args...))
+	}
+	if l.MaxEntries < 0 {
+		problem("MaxEntries is negative (%d)", l.MaxEntries)
+	}
+	if int64(l.MaxEntries) > math.MaxUint32 {
+		problem("MaxEntries is over 4,294,967,295 (%d)", l.MaxEntries)
+	}
+	if l.MaxCost < 0 {
+		problem("MaxCost is negative (%d)", l.MaxCost)
+	}
+	if l.MaxCost > 0 && l.Cost == nil {
+		problem("MaxCost needs Cost, which is nil")
+	}
+	if l.Cost != nil && l.MaxCost == 0 {
+		problem("Cost needs MaxCost, which is 0")
+	}
+	if l.MaxEntries > 0 && l.MaxCost > 0 {
+		problem("MaxEntries and MaxCost exclude each other: set one")
+	}
+	return errors.Join(errs...)
+}
+
+// capacity returns the bound in units of cost; without Cost each entry has 1.
+func (l limits[V]) capacity() int64 {
+	switch {
+	case l.MaxCost > 0:
+		return l.MaxCost
+	case l.MaxEntries > 0:
+		return int64(l.MaxEntries)
+	}
+	return defaultEntries
+}
+
+// costOf returns what e costs, at least 1. It calls user code: no lock may be
+// held.
+func (l limits[V]) costOf(key string, e *dewar.Entry[V]) int64 {
+	if l.Cost == nil || e.Negative() {
+		return 1
+	}
+	return max(1, l.Cost(key, e.Value))
+}

@@ -1,0 +1,199 @@
+package redistier
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/dewarcache/dewar"
+	"github.com/redis/go-redis/v9"
+)
+
+const (
+	defaultPrefix   = "dewar"
+	defaultTimeout  = 100 * time.Millisecond
+	defaultMaxValue = 1 << 20
+
+	maxPrefix = 64
+)
+
+// Config describes the remote tier: Redis 7.0 or newer, a single node, behind
+// Sentinel, or a Cluster. It goes into dewar.Config.Remote.
+//
+//	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379", ContextTimeoutEnabled: true})
+//	... Remote: redistier.Config[Video]{Client: rdb} ...
+//
+// One client may serve any number of caches, and anything else.
+type Config[V any] struct {
+	// Client is the caller's client, a *redis.Client or *redis.ClusterClient.
+	// The tier never closes it. Required.
+	//
+	// It must have ContextTimeoutEnabled set: without it go-redis ignores
+	// deadlines, and a Redis that stalls holds every reader for its
+	// ReadTimeout, 3 seconds, times the number of tries. Reads must go to
+	// primaries, and go-redis's client-side cache must be off: both would
+	// answer with what was deleted already. (A client made by
+	// NewFailoverClient does not show its ReplicaOnly; leave it off.)
+	Client redis.UniversalClient
+
+	// Codec encodes the values. Defaults to CBOR[V]().
+	Codec Codec[V]
+
+	// Prefix begins every Redis key: letters, digits, and any of ". _ - /",
+	// at most 64 bytes. Defaults to "dewar".
+	Prefix string
+
+	// Timeout bounds one Redis round trip: waiting for a connection, dialling,
+	// retries of the client and all. The caller's context bounds it as well.
+	// Defaults to 100ms plus 1ms for each 64 KiB expected.
+	Timeout time.Duration
+
+	// MaxValue is the largest encoded value that is written, in bytes; larger
+	// ones stay local. At most 4 MiB; what is read is bounded by 8 MiB.
+	// Defaults to 1 MiB.
+	MaxValue int
+
+	// AllowLossy accepts a V of which the CBOR codec does not keep everything:
+	// unexported fields, fields tagged "-", fields of an interface type
+	// (map[string]any among them: an int64 comes back as a uint64, a struct as
+	// a map), funcs and channels. Otherwise such a V is an error that names
+	// each field, because a field that is there on a hit of the local tier and
+	// gone on a hit of Redis is found out late. Defaults to false.
+	AllowLossy bool
+}
+
+var _ dewar.RemoteOpener[string] = Config[string]{}
+
+// Validate returns every problem of the description, joined, or nil. It does
+// not talk to Redis.
+func (c Config[V]) Validate() error {
+	errs := []error{checkClient(c.Client), checkPrefix(c.Prefix)}
+	if c.Timeout < 0 {
+		errs = append(errs, fmt.Errorf("redistier: Timeout is %v; it must not be negative", c.Timeout))
+	}
+	if c.MaxValue < 0 || c.MaxValue > maxRead/2 {
+		errs = append(errs, fmt.Errorf("redistier: MaxValue is %d; it must be 0 to %d bytes", c.MaxValue, maxRead/2))
+	}
+	if n, ok := c.codec().(numbered); ok && !c.AllowLossy {
+		if err := n.lossy(); err != nil {
+			errs = append(errs, fmt.Errorf("redistier: %w", err))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (c Config[V]) codec() Codec[V] {
+	if c.Codec == nil {
+		return CBOR[V]()
+	}
+	return c.Codec
+}
+
+// checkPrefix refuses what would make keys ambiguous (":") or move them all
+// into one slot of a Cluster ("{").
+func checkPrefix(prefix string) error {
+	if len(prefix) > maxPrefix {
+		return fmt.Errorf("redistier: Prefix has %d bytes; at most %d", len(prefix), maxPrefix)
+	}
+	for _, r := range prefix {
+		switch {
+		case 'a' <= r && r <= 'z', 'A' <= r && r <= 'Z', '0' <= r && r <= '9', strings.ContainsRune("._-/", r):
+		default:
+			return fmt.Errorf("redistier: Prefix %q holds %q; use letters, digits and . _ - /", prefix, r)
+		}
+	}
+	return nil
+}
+
+// checkClient refuses the clients with which the tier could not keep its
+// promises. Each error names the fix.
+func checkClient(client redis.UniversalClient) error {
+	missing := errors.New("redistier: Client is required; make it with redis.NewClient or redis.NewClusterClient and ContextTimeoutEnabled: true")
+	const mute = "redistier: the Client ignores the deadlines of contexts, so that a stalled Redis would hold every reader for seconds; set ContextTimeoutEnabled: true in its options"
+	const csc = "redistier: the Client caches replies itself, under the fences of this tier, and would answer with deleted values; leave ClientSideCache and ClientSideCacheConfig nil in its options"
+	switch c := client.(type) {
+	case nil:
+		return missing
+	case *redis.Client:
+		if c == nil {
+			return missing
+		}
+	case *redis.ClusterClient:
+		if c == nil {
+			return missing
+		}
+	case *redis.Ring:
+		return errors.New("redistier: a *redis.Ring moves keys to other nodes when one fails and leaves old values behind; use a *redis.ClusterClient, or a *redis.Client")
+	case *redis.AutoPipeliner:
+		return errors.New("redistier: a *redis.AutoPipeliner does not show whether it honours deadlines; pass the client it was made of: the tier gathers keys into pipelines itself")
+	}
+	// Asked by method, so that a struct around a client is looked at as well.
+	switch c := client.(type) {
+	case interface{ Options() *redis.Options }:
+		opt := c.Options()
+		var errs []error
+		if !opt.ContextTimeoutEnabled {
+			errs = append(errs, errors.New(mute))
+		}
+		if opt.ClientSideCache != nil || opt.ClientSideCacheConfig != nil {
+			errs = append(errs, errors.New(csc))
+		}
+		return errors.Join(errs...)
+	case interface{ Options() *redis.ClusterOptions }:
+		opt := c.Options()
+		var errs []error
+		if !opt.ContextTimeoutEnabled {
+			errs = append(errs, errors.New(mute))
+		}
+		// RouteByLatency and RouteRandomly make go-redis set ReadOnly too.
+		for _, replica := range []struct {
+			name string
+			set  bool
+		}{
+			{"RouteByLatency", opt.RouteByLatency},
+			{"RouteRandomly", opt.RouteRandomly},
+			{"ReadOnly", opt.ReadOnly && !opt.RouteByLatency && !opt.RouteRandomly},
+		} {
+			if replica.set {
+				errs = append(errs, fmt.Errorf("redistier: the Client reads from replicas, which answer with deleted values for as long as they lag behind; leave %s false in its options", replica.name))
+			}
+		}
+		return errors.Join(errs...)
+	}
+	return fmt.Errorf("redistier: Client is a %T; pass a *redis.Client or a *redis.ClusterClient, or a type that embeds one", client)
+}
+
+// OpenRemote opens the tier. It sends nothing to Redis, which may be down.
+// Closing the tier does not close the Client.
+func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error) {
+	if err := c.Validate(); err != nil {
+		return nil, err
+	}
+	if o.LeaseFor <= 0 {
+		return nil, fmt.Errorf("redistier: RemoteOptions.LeaseFor is %v; it must be positive", o.LeaseFor)
+	}
+	if c.Prefix == "" {
+		c.Prefix = defaultPrefix
+	}
+	if c.MaxValue == 0 {
+		c.MaxValue = defaultMaxValue
+	}
+	t := &tier[V]{
+		wire: wire{
+			client:  c.Client,
+			name:    o.Name,
+			timeout: c.Timeout,
+			log:     o.Logger,
+		},
+		keys:     newKeyspace(c.Prefix, o.Name, o.Schema),
+		codec:    c.codec(),
+		maxValue: c.MaxValue,
+		leasePX:  millis(o.LeaseFor),
+	}
+	if n, ok := t.codec.(numbered); ok {
+		t.codecNumber = n.number()
+	}
+	_, t.single = c.Client.(interface{ Options() *redis.Options })
+	return t, nil
+}

@@ -1,0 +1,264 @@
+package redistier
+
+import (
+	"encoding"
+	"fmt"
+	"math/big"
+	"reflect"
+	"strings"
+	"time"
+
+	"github.com/fxamacker/cbor/v2"
+)
+
+// lossyFields returns what the CBOR codec would lose of a value of type t, one
+// error per place, each beginning with the field's path; and whether values of
+// t may be nested without end.
+//
+// A field that is there on a hit of the local tier and gone on a hit of Redis
+// is a trap that shows only in production, where there are two processes.
+func lossyFields(t reflect.Type) (problems []error, endless bool) {
+	w := &lossWalk{seen: make(map[reflect.Type]walkState)}
+	root := t
+	for root.Kind() == reflect.Pointer && root.Name() == "" {
+		root = root.Elem()
+	}
+	name := root.Name()
+	if name == "" {
+		name = "value"
+	}
+	w.walk(t, name)
+	return w.problems, w.endless
+}
+
+type walkState uint8
+
+const (
+	walking walkState = iota + 1
+	walked
+)
+
+type lossWalk struct {
+	seen     map[reflect.Type]walkState
+	problems []error
+	endless  bool
+}
+
+func (w *lossWalk) lose(path, why string) {
+	w.problems = append(w.problems, fmt.Errorf("%s %s", path, why))
+}
+
+// walk looks at one type, once: a type that is reached by several paths is
+// told of by the first.
+func (w *lossWalk) walk(t reflect.Type, path string) {
+	switch w.seen[t] {
+	case walking: // it contains itself
+		w.endless = true
+		return
+	case walked:
+		return
+	}
+	w.seen[t] = walking
+	defer func() { w.seen[t] = walked }()
+
+	if w.marshals(t, path) {
+		return
+	}
+	switch t.Kind() {
+	case reflect.Pointer:
+		w.walk(t.Elem(), path)
+	case reflect.Slice, reflect.Array:
+		w.walk(t.Elem(), path+"[]")
+	case reflect.Map:
+		w.walkKey(t.Key(), path+"[key]")
+		w.walk(t.Elem(), path+"[]")
+	case reflect.Struct:
+		w.walkFields(t, path, make(map[string]string), make(map[reflect.Type]bool))
+	case reflect.Interface:
+		w.endless = true
+		w.lose(path, "is an interface: its concrete type is not kept")
+	case reflect.Func, reflect.Chan, reflect.Complex64, reflect.Complex128, reflect.Uintptr, reflect.UnsafePointer:
+		w.lose(path, "is a "+t.Kind().String()+", which cannot be encoded")
+	}
+}
+
+// walkKey looks at the type of a map's keys.
+func (w *lossWalk) walkKey(t reflect.Type, path string) {
+	switch t.Kind() {
+	case reflect.Pointer:
+		w.lose(path, "is a pointer: its identity is not kept")
+	case reflect.Bool, reflect.String,
+		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
+		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64,
+		reflect.Float32, reflect.Float64:
+		w.walk(t, path)
+	default:
+		// A key that is encoded as bytes or as a map is not comparable while it
+		// is decoded.
+		w.lose(path, "is a "+t.Kind().String()+", which cannot be decoded as the key of a map")
+	}
+}
+
+// walkFields looks at the fields of struct t and of the structs embedded in
+// it, which share one set of names.
+func (w *lossWalk) walkFields(t reflect.Type, path string, names map[string]string, embedded map[reflect.Type]bool) {
+	embedded[t] = true
+	for f := range t.Fields() {
+		at := path + "." + f.Name
+		if f.Name == "_" || f.Type.Size() == 0 {
+			continue // there is nothing in it to lose
+		}
+		tag := f.Tag.Get("cbor")
+		if tag == "" {
+			tag = f.Tag.Get("json")
+		}
+		if tag == "-" {
+			w.lose(at, `is left out by its tag "-"`)
+			continue
+		}
+		name, _, _ := strings.Cut(tag, ",")
+		ft := f.Type
+		if ft.Kind() == reflect.Pointer {
+			ft = ft.Elem()
+		}
+		if f.Anonymous && ft.Kind() == reflect.Struct && name == "" {
+			switch {
+			case !f.IsExported() && f.Type.Kind() == reflect.Pointer:
+				w.lose(at, "is an embedded pointer to an unexported struct, which cannot be decoded")
+			case embedded[ft]:
+				w.lose(at, "embeds a struct a second time")
+			default:
+				w.walkFields(ft, at, names, embedded)
+			}
+			continue
+		}
+		if !f.IsExported() {
+			w.lose(at, "is unexported")
+			continue
+		}
+		if name == "" {
+			name = f.Name
+		}
+		if other, taken := names[name]; taken {
+			w.lose(at, fmt.Sprintf("is encoded as %q, like %s", name, other))
+			continue
+		}
+		names[name] = at
+		w.walk(f.Type, at)
+	}
+}
+
+var (
+	cborMarshaler     = reflect.TypeFor[cbor.Marshaler]()
+	cborUnmarshaler   = reflect.TypeFor[cbor.Unmarshaler]()
+	binaryMarshaler   = reflect.TypeFor[encoding.BinaryMarshaler]()
+	binaryUnmarshaler = reflect.TypeFor[encoding.BinaryUnmarshaler]()
+)
+
+// whole are the types that the codec knows.
+var whole = map[reflect.Type]bool{
+	reflect.TypeFor[time.Time]():        true,
+	reflect.TypeFor[big.Int]():          true,
+	reflect.TypeFor[cbor.RawMessage]():  true,
+	reflect.TypeFor[cbor.ByteString]():  true,
+	reflect.TypeFor[cbor.SimpleValue](): true,
+}
+
+// marshals reports whether t is encoded by methods of its own, and tells what
+// is wrong with those.
+func (w *lossWalk) marshals(t reflect.Type, path string) bool {
+	if whole[t] {
+		return true
+	}
+	if k := t.Kind(); k == reflect.Pointer || k == reflect.Interface {
+		return false
+	}
+	pt := reflect.PointerTo(t)
+	for _, pair := range []struct {
+		to, from reflect.Type
+		names    [2]string
+	}{
+		{cborMarshaler, cborUnmarshaler, [2]string{"MarshalCBOR", "UnmarshalCBOR"}},
+		{binaryMarshaler, binaryUnmarshaler, [2]string{"MarshalBinary", "UnmarshalBinary"}},
+	} {
+		to, from := pt.Implements(pair.to), pt.Implements(pair.from)
+		switch {
+		case !to && !from:
+			continue
+		case !to:
+			w.lose(path, "has "+pair.names[1]+" but no "+pair.names[0])
+		case !from:
+			w.lose(path, "has "+pair.names[0]+" but no "+pair.names[1])
+		default:
+			if f, promoted := promotes(t, pair.to); promoted {
+				// struct{ time.Time; Name string } marshals as its time alone.
+				w.lose(path, "may have its "+pair.names[0]+" from the embedded "+f+", which knows nothing of the other fields")
+			}
+		}
+		return true
+	}
+	return false
+}
+
+// promotes reports whether struct t, of more than one field, embeds a field
+// that implements marshaler: the method may then be the field's.
+func promotes(t, marshaler reflect.Type) (field string, promoted bool) {
+	if t.Kind() != reflect.Struct || t.NumField() < 2 {
+		return "", false
+	}
+	for f := range t.Fields() {
+		if f.Anonymous && (f.Type.Implements(marshaler) || reflect.PointerTo(f.Type).Implements(marshaler)) {
+			return f.Name, true
+		}
+	}
+	return "", false
+}
+
+// deeperThan reports whether v nests more than levels structs, maps, slices
+// and arrays inside each other; a value that contains itself does.
+func deeperThan(v reflect.Value, levels int) bool {
+	for hops := 0; v.Kind() == reflect.Pointer || v.Kind() == reflect.Interface; hops++ {
+		if v.IsNil() {
+			return false
+		}
+		if hops > maxDepth {
+			return true // a pointer that points to itself
+		}
+		v = v.Elem()
+	}
+	switch v.Kind() {
+	case reflect.Struct, reflect.Map, reflect.Slice, reflect.Array:
+		if levels == 0 {
+			return true
+		}
+	default:
+		return false
+	}
+	switch v.Kind() {
+	case reflect.Struct:
+		for f, fv := range v.Fields() {
+			if (f.IsExported() || f.Anonymous) && deeperThan(fv, levels-1) {
+				return true
+			}
+		}
+	case reflect.Map:
+		for it := v.MapRange(); it.Next(); {
+			if deeperThan(it.Value(), levels-1) {
+				return true
+			}
+		}
+	default:
+		if flat(v.Type().Elem().Kind()) {
+			return false
+		}
+		for i := range v.Len() {
+			if deeperThan(v.Index(i), levels-1) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// flat reports whether a value of kind k holds no other values.
+func flat(k reflect.Kind) bool { return k <= reflect.Complex128 || k == reflect.String }

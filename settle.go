@@ -1,0 +1,124 @@
+package dewar
+
+import (
+	"errors"
+	"math/rand/v2"
+)
+
+// settle ends a flight with its outcome. The first to settle it wins. What is
+// stored, and that the flight is over, become true in one section:
+//
+//	A: load ends with the old value
+//	B:                               Invalidate: detaches the flight, deletes
+//	A: finds itself detached: stores nothing. Had it stored before B, B deletes it.
+func (c *Cache[K, V]) settle(f *flight[K, V], out outcome[V]) {
+	now := Clock()
+	won, detached := c.settleInTable(f, out, now)
+	if !won {
+		return
+	}
+	// Written behind before anybody is told: who got the answer and then
+	// calls Wait waits for this write.
+	lingering := c.writeBehind(f, &out, detached)
+	close(f.done)
+	if !lingering && c.lone && !detached {
+		c.table.dropLingering(f)
+	}
+	if !detached && out.keep && c.pins.any() {
+		c.pins.learn(f.str, pinDue(&c.rules, &out.entry))
+	}
+	c.wg.Done()
+}
+
+func (c *Cache[K, V]) settleInTable(f *flight[K, V], out outcome[V], now int64) (won, detached bool) {
+	s := f.shard
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if f.settled {
+		return false, f.detached
+	}
+	f.settled, f.out = true, out
+	if f.detached {
+		return true, true
+	}
+	if !c.lone || out.kind != outcomeLoaded || !out.keep {
+		delete(s.flights, f.str)
+	}
+	unmoved := s.gens[f.stripe] <= f.writes
+	switch out.kind {
+	case outcomeLoaded, outcomeNegative:
+		if out.tier == TierOrigin {
+			delete(s.failing, f.str)
+		} else if !unmoved { // a promotion is fenced by the generation, a load by the flight
+			return true, false
+		}
+		if out.keep {
+			c.local.Set(f.str, out.entry)
+		} else {
+			c.local.Delete(f.str)
+		}
+	case outcomeHit, outcomeStale:
+		if unmoved {
+			c.local.Set(f.str, out.entry)
+		}
+	case outcomeFailed:
+		c.keepOldLocked(f, &out, now, unmoved)
+	}
+	return true, false
+}
+
+// keepOldLocked prepares for the time after a failed load: a stale value is
+// served without asking again, a fresh one is refreshed again later, and a
+// stale copy that only the remote tier had is at hand from now on.
+func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64, unmoved bool) {
+	old := c.local.Get(f.str)
+	if found := f.stale.Load(); found != nil && unmoved && (old == nil || old.Loaded < found.Loaded) {
+		old = found
+		c.local.Set(f.str, *found)
+	}
+	if old == nil || old.Negative() || dead(&c.rules, old, now) {
+		return
+	}
+	if out.unasked || !out.fallsBack || errors.Is(out.err, ErrOverloaded) {
+		return // the origin was not asked, or the error is the reader's to see
+	}
+	if now >= old.Fresh {
+		f.shard.failedLocked(f.str, now, c.rules.retryAfter, out.err)
+		return
+	}
+	// The refresh of a fresh entry: the wait doubles, is spread so that keys
+	// that failed together do not come back together, and ends when the entry
+	// turns stale.
+	wait, tries := old.Fresh-now, min(f.shard.failing[f.str].tries, 62)
+	if c.rules.retryAfter < wait>>tries {
+		wait = c.rules.retryAfter << tries
+	}
+	wait -= int64(float64(wait) * 0.2 * rand.Float64())
+	f.shard.failedLocked(f.str, now, wait, out.err)
+	again := *old
+	again.Due = min(later(now, wait), old.Fresh)
+	c.local.Set(f.str, again)
+}
+
+// writeBehind hands the remote part of an outcome to the backfill. It reports
+// whether the flight stays in the table until that is done.
+func (c *Cache[K, V]) writeBehind(f *flight[K, V], out *outcome[V], detached bool) (lingering bool) {
+	if f.fence == (Fence{}) {
+		return false
+	}
+	fromOrigin := out.kind == outcomeLoaded || out.kind == outcomeNegative && out.tier == TierOrigin
+	switch {
+	case fromOrigin && out.keep && !detached:
+		w := remoteWrite[V]{fill: Fill[V]{
+			Key: f.str, Fence: f.fence, Entry: out.entry, Took: out.took, Dead: deadAt(&c.rules, &out.entry),
+		}}
+		if c.lone && out.kind == outcomeLoaded {
+			w.done = func() { c.table.dropLingering(f) }
+		}
+		return c.backfill.add(w) && w.done != nil
+	case f.leased, fromOrigin && !detached:
+		// A lease that will not be filled, or a value that the origin took back.
+		c.backfill.add(remoteWrite[V]{release: true, fill: Fill[V]{Key: f.str, Fence: f.fence}})
+	}
+	return false
+}

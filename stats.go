@@ -1,0 +1,141 @@
+package dewar
+
+import (
+	"sync/atomic"
+	"unsafe"
+)
+
+// Stats is a snapshot of a cache's counters since New, and of its gauges. The
+// counters are read one after another, so a busy cache's snapshot is
+// consistent only to within the reads under way.
+type Stats struct {
+	// Each read of a key counts as exactly one of these six.
+	LocalHits  uint64 // fresh, from the local tier
+	RemoteHits uint64 // fresh, from the remote tier
+	Loaded     uint64 // brought by a load, this reader's or another's
+	Stale      uint64 // a stale value
+	Negative   uint64 // the origin has no such key
+	Failed     uint64 // an error, ErrNotCached and a departed caller included
+
+	Collapsed uint64 // reads that were answered by a flight somebody else had started
+
+	Loads      uint64 // calls of the origin
+	LoadedKeys uint64 // keys asked for in them
+	LoadErrors uint64 // calls that answered no key and failed
+	Overloaded uint64 // loads refused for want of a slot
+
+	Refreshed      uint64 // keys reloaded by the bucket, by Refresh or by Preload
+	Adopted        uint64 // refreshes that found a newer value in the remote tier instead
+	RefreshDropped uint64 // keys that found the bucket full
+
+	Filled        uint64 // entries written to the remote tier
+	FillsRefused  uint64 // writes refused by the fence
+	WritesFailed  uint64 // writes that failed or whose outcome is unknown
+	WritesDropped uint64 // writes that found the backfill queue full
+
+	// Gauges.
+	Flights              int // flights in progress
+	OverdueLoads         int // loaders still running past their timeout
+	Bucket               int // keys waiting in the bucket or being refreshed from it
+	Pinned               int // keys kept warm
+	BackfillQueue        int // writes waiting for the remote tier
+	PendingInvalidations int // keys whose remote deletion is not confirmed yet
+
+	Local  LocalStats  // of the local tier
+	Remote RemoteStats // of the remote tier
+}
+
+// counter names one of the counters that a stripe holds.
+type counter uint8
+
+const (
+	countLocalHits counter = iota
+	countRemoteHits
+	countLoaded
+	countStale
+	countNegative
+	countFailed
+	countCollapsed
+	countLoads
+	countLoadedKeys
+	countLoadErrors
+	countOverloaded
+	countRefreshed
+	countAdopted
+	countRefreshDropped
+	countFilled
+	countFillsRefused
+	countWritesFailed
+	countWritesDropped
+	counterCount
+)
+
+// counterStripes is how many copies of the counters there are; a power of two.
+const counterStripes = 32
+
+// counters are striped by goroutine, so that cores that count at the same time
+// seldom write to the same cache line.
+type counters struct {
+	stripes [counterStripes]counterStripe
+}
+
+type counterStripe struct {
+	n [counterCount]atomic.Uint64
+	_ [(256 - int(counterCount)*8%256) % 256]byte // whole lines, in pairs: prefetchers fetch two
+}
+
+func (c *counters) add(which counter, n int) {
+	// The address of a local variable tells goroutines apart for the price of
+	// a shift: each has a stack of its own, of at least 2 KiB.
+	var here byte
+	at := uintptr(unsafe.Pointer(&here)) >> 11
+	stripe := (at ^ at>>5) % counterStripes
+	c.stripes[stripe].n[which].Add(uint64(n))
+}
+
+func (c *counters) sum(which counter) (n uint64) {
+	for i := range c.stripes {
+		n += c.stripes[i].n[which].Load()
+	}
+	return n
+}
+
+// Stats returns a snapshot. It takes a few microseconds and blocks no reader.
+func (c *Cache[K, V]) Stats() Stats {
+	s := Stats{
+		LocalHits:  c.count.sum(countLocalHits),
+		RemoteHits: c.count.sum(countRemoteHits),
+		Loaded:     c.count.sum(countLoaded),
+		Stale:      c.count.sum(countStale),
+		Negative:   c.count.sum(countNegative),
+		Failed:     c.count.sum(countFailed),
+		Collapsed:  c.count.sum(countCollapsed),
+
+		Loads:      c.count.sum(countLoads),
+		LoadedKeys: c.count.sum(countLoadedKeys),
+		LoadErrors: c.count.sum(countLoadErrors),
+		Overloaded: c.count.sum(countOverloaded),
+
+		Refreshed:      c.count.sum(countRefreshed),
+		Adopted:        c.count.sum(countAdopted),
+		RefreshDropped: c.count.sum(countRefreshDropped),
+
+		Filled:        c.count.sum(countFilled),
+		FillsRefused:  c.count.sum(countFillsRefused),
+		WritesFailed:  c.count.sum(countWritesFailed),
+		WritesDropped: c.count.sum(countWritesDropped),
+
+		Flights:              c.table.len(),
+		OverdueLoads:         int(c.overdue.Load()),
+		Bucket:               c.bucket.len(),
+		Pinned:               c.pins.len(),
+		BackfillQueue:        c.backfill.len(),
+		PendingInvalidations: c.journal.len(),
+
+		Local: c.local.Stats(),
+	}
+	if c.remote != nil {
+		s.Remote = c.remote.Stats()
+	}
+	return s
+}

@@ -1,0 +1,305 @@
+package dewar
+
+import (
+	"context"
+	"hash/maphash"
+	"sync"
+	"sync/atomic"
+)
+
+// shardCount locks guard shardCount*stripesPerShard generation stripes. An
+// invalidation moves its key's stripe, and refuses the promotions of all keys
+// in it that are under way: many stripes, few refused in vain.
+const (
+	shardCount      = 128
+	stripesPerShard = 32
+)
+
+// table is where everything that must change together about a key changes
+// together: its flight, its generation, its mark, and the local copy. Single
+// and batch reads share it.
+type table[K comparable, V any] struct {
+	seed   maphash.Seed
+	local  LocalTier[V]
+	rules  *rules
+	writes atomic.Uint64 // Sets, Invalidates and Expires so far: the source of generations
+	shards [shardCount]shard[K, V]
+}
+
+// shard is one lock of the table and the keys that hash to it.
+type shard[K comparable, V any] struct {
+	// mu guards all below, the fields of flights that say so, and every
+	// change of the local copies of the shard's keys. It is held for no I/O
+	// and no user code but Config.Local's Cost.
+	mu      sync.Mutex
+	closed  bool
+	flights map[string]*flight[K, V]
+	marks   map[string]mark    // keys with writes whose remote part is not confirmed
+	failing map[string]failure // keys with a stale value whose last load failed
+	sweepAt int                // the size of failing at which it is next swept
+	gens    [stripesPerShard]uint64
+}
+
+// mark keeps readers of this process away from the remote copy of a key while
+// writes of the key are on their way there.
+type mark struct {
+	writes int    // how many
+	gen    uint64 // the newest one's generation
+}
+
+// failure remembers that a load failed while there was a stale value to serve.
+type failure struct {
+	until int64 // on Clock: until when the origin is not asked for the key
+	tries int   // failed loads in a row
+	err   error
+}
+
+func newTable[K comparable, V any](local LocalTier[V], r *rules) *table[K, V] {
+	t := &table[K, V]{seed: maphash.MakeSeed(), local: local, rules: r}
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.flights = make(map[string]*flight[K, V])
+		s.marks = make(map[string]mark)
+		s.failing = make(map[string]failure)
+		s.sweepAt = 64
+	}
+	return t
+}
+
+// of returns the shard of a key and the index of its generation.
+func (t *table[K, V]) of(key string) (*shard[K, V], int) {
+	h := maphash.String(t.seed, key)
+	return &t.shards[h%shardCount], int(h / shardCount % stripesPerShard)
+}
+
+// need is what a caller asks of the flight that it joins or starts.
+type need struct {
+	readOptions
+	origin     bool  // only a load will do: Refresh
+	background bool  // the bucket's and Preload's: joins nothing
+	newerThan  int64 // background only: a fresh entry loaded after this needs no refresh
+	supersede  bool  // start a flight of one's own even if there is one
+}
+
+// claim is how a caller came out of the table: with a flight, with an entry
+// that it may serve after all, or with an error.
+type claim[K comparable, V any] struct {
+	flight  *flight[K, V]
+	own     bool // the caller must launch the flight
+	entry   *Entry[V]
+	verdict verdict
+	err     error // ErrClosed; with an entry: why a stale one must do
+}
+
+// claim joins the flight of a key or starts one. seen is the entry on which
+// the caller decided to come here.
+//
+// It looks at the local tier once more under the lock, since:
+//
+//	A: Get misses in the local tier
+//	B:                               flight ends, stores, leaves the table
+//	A: finds no flight: without the look it would load a second time
+func (t *table[K, V]) claim(ctx context.Context, k K, key string, seen *Entry[V], n need, begin func()) (c claim[K, V]) {
+	if !n.background && chainOf(ctx).loads(t, key) {
+		c.err = ErrRecursiveLoad
+		return c
+	}
+	s, stripe := t.of(key)
+	now := Clock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		c.err = ErrClosed
+		return c
+	}
+	f := s.flights[key]
+	if f != nil && f.lingers(now) && !n.reload && !n.supersede {
+		if n.background {
+			return c
+		}
+		c.flight = f
+		return c
+	}
+	current := t.local.Get(key)
+	if n.background {
+		if current != nil && now < current.Fresh && current.Loaded > n.newerThan {
+			return c
+		}
+	} else if !n.reload && !n.origin && current != seen {
+		if c.verdict = judge(t.rules, current, now, n.readOptions); c.verdict > verdictFallback {
+			c.entry = current
+			return c
+		}
+	}
+	if fail, ok := s.failing[key]; ok && !n.noStale && !n.reload && !n.origin && now < fail.until &&
+		canFallBack(t.rules, current, now, n.readOptions) {
+		c.entry, c.verdict, c.err = current, verdictStale, fail.err
+		return c
+	}
+	if f != nil {
+		f.detached = true
+	}
+	f = &flight[K, V]{
+		key: k, str: key, need: n, caller: ctx, done: make(chan struct{}),
+		begun: now, local: current,
+		writes: t.writes.Load(), marked: s.marks[key].writes > 0,
+		shard: s, stripe: stripe,
+	}
+	if t.rules.softTimeout > 0 {
+		f.staleFound = make(chan struct{})
+	}
+	s.flights[key] = f
+	begin()
+	c.flight, c.own = f, true
+	return c
+}
+
+// overwrite is the local part of Set, Invalidate and Expire, as one section:
+// from its end on, no load begun before stores anything, nothing read from the
+// remote tier before is promoted, and, if marked, readers keep away from the
+// remote copy until unmark. It returns the key's new generation.
+func (t *table[K, V]) overwrite(key string, marked bool, edit func(), begin func()) (gen uint64, err error) {
+	s, stripe := t.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return 0, ErrClosed
+	}
+	begin()
+	gen = t.writes.Add(1)
+	s.gens[stripe] = gen
+	if marked {
+		s.marks[key] = mark{s.marks[key].writes + 1, gen}
+	}
+	if f := s.flights[key]; f != nil {
+		f.detached = true
+		delete(s.flights, key)
+	}
+	delete(s.failing, key)
+	edit()
+	return gen, nil
+}
+
+// newest reports whether the write of the given generation, whose mark is still
+// up, is the newest of its key.
+func (t *table[K, V]) newest(key string, gen uint64) bool {
+	s, _ := t.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.marks[key].gen == gen
+}
+
+// unmark takes back the mark of one finished write.
+func (t *table[K, V]) unmark(key string) {
+	s, _ := t.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if m := s.marks[key]; m.writes > 1 {
+		s.marks[key] = mark{m.writes - 1, m.gen}
+	} else {
+		delete(s.marks, key)
+	}
+}
+
+// glance notes what a look into the remote tier without a flight must note
+// first: how many writes there have been, and whether the key is marked.
+func (t *table[K, V]) glance(key string) (writes uint64, marked bool) {
+	s, _ := t.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return t.writes.Load(), s.marks[key].writes > 0
+}
+
+// promote stores an entry that is newer than the local one and nobody asked a
+// flight for, unless the stripe was written since, the key is marked, or a
+// flight is about to bring something newer.
+func (t *table[K, V]) promote(key string, e Entry[V], writes uint64, onlyIfVacant bool) {
+	s, stripe := t.of(key)
+	now := Clock()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed || s.gens[stripe] > writes || s.marks[key].writes > 0 || s.flights[key] != nil {
+		return
+	}
+	if current := t.local.Get(key); current != nil && !dead(t.rules, current, now) &&
+		(onlyIfVacant || current.Loaded >= e.Loaded) {
+		return
+	}
+	t.local.Set(key, e)
+}
+
+// replace swaps the local copy for an altered one if it is still the same.
+func (t *table[K, V]) replace(key string, old *Entry[V], altered Entry[V]) {
+	s, _ := t.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.closed && t.local.Get(key) == old {
+		t.local.Set(key, altered)
+	}
+}
+
+// resting returns until when the origin is not to be asked for a key whose
+// last load failed; 0 when it may be.
+func (t *table[K, V]) resting(key string) int64 {
+	s, _ := t.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.failing[key].until
+}
+
+// failedLocked remembers a failed load. Keys that nobody asks for again would
+// stay for ever, so the map is swept when it has doubled.
+func (s *shard[K, V]) failedLocked(key string, now, rest int64, err error) failure {
+	if len(s.failing) >= s.sweepAt {
+		for k, f := range s.failing {
+			if now >= f.until {
+				delete(s.failing, k)
+			}
+		}
+		s.sweepAt = max(64, 2*len(s.failing))
+	}
+	f := failure{until: later(now, rest), tries: s.failing[key].tries + 1, err: err}
+	s.failing[key] = f
+	return f
+}
+
+// dropLingering takes a settled flight out of the table: see flight.lingers.
+func (t *table[K, V]) dropLingering(f *flight[K, V]) {
+	f.shard.mu.Lock()
+	defer f.shard.mu.Unlock()
+	if f.shard.flights[f.str] == f {
+		delete(f.shard.flights, f.str)
+	}
+}
+
+// enter counts work that has no key yet, unless the table is closed.
+func (t *table[K, V]) enter(begin func()) bool {
+	s := &t.shards[0]
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.closed {
+		return false
+	}
+	begin()
+	return true
+}
+
+// close refuses every further claim and write.
+func (t *table[K, V]) close() {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		s.closed = true
+		s.mu.Unlock()
+	}
+}
+
+func (t *table[K, V]) len() (n int) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.mu.Lock()
+		n += len(s.flights)
+		s.mu.Unlock()
+	}
+	return n
+}

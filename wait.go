@@ -1,0 +1,220 @@
+package dewar
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"time"
+)
+
+// read is one key of a Get or GetMany on its way to an answer.
+type read[K comparable, V any] struct {
+	key  K
+	str  string
+	seen *Entry[V] // what the local tier had
+	now  int64     // when the read began, on Clock
+
+	flight *flight[K, V] // the one it waits for; nil once answered
+	own    bool          // it started that flight
+
+	result Result[V]
+	err    error
+}
+
+// start answers a read that missed the hit path from what the local tier has,
+// or claims a flight for it. again is set when an earlier flight of the read
+// ended without an answer that it can use. It returns whether the caller must
+// launch r.flight.
+func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n need) (launch bool) {
+	r.flight = nil
+	v := judge(&c.rules, r.seen, r.now, n.readOptions)
+	err := ctx.Err()
+	leaving := errors.Is(err, context.Canceled) && (v == verdictStale || v == verdictRevalidate)
+	if !n.origin && !n.supersede && !leaving && c.serve(r, r.seen, v, nil) {
+		return false
+	}
+	if n.cacheOnly {
+		r.err = cmp.Or(err, ErrNotCached)
+		return false
+	}
+	if err != nil {
+		r.err = err
+		if errors.Is(err, context.DeadlineExceeded) && canFallBack(&c.rules, r.seen, Clock(), n.readOptions) {
+			c.serve(r, r.seen, verdictStale, err)
+		}
+		return false
+	}
+	cl := c.table.claim(ctx, r.key, r.str, r.seen, n, c.begin)
+	switch {
+	case cl.entry != nil:
+		c.serve(r, cl.entry, cl.verdict, cl.err)
+	case cl.err != nil:
+		r.err = cl.err
+	default:
+		r.flight, r.own = cl.flight, cl.own
+	}
+	return r.own && r.flight != nil
+}
+
+// serve answers a read with an entry of the local tier if the verdict is to
+// serve it.
+func (c *Cache[K, V]) serve(r *read[K, V], e *Entry[V], v verdict, why error) bool {
+	switch v {
+	case verdictHit:
+		c.answer(r, e, StatusHit, TierLocal, nil)
+	case verdictDue:
+		c.due(r.key, r.str, e)
+		c.answer(r, e, StatusHit, TierLocal, nil)
+	case verdictRevalidate:
+		c.revalidate(r.key, r.str, e)
+		c.answer(r, e, StatusStale, TierLocal, nil)
+	case verdictStale:
+		c.answer(r, e, StatusStale, TierLocal, why)
+	case verdictNegative:
+		c.answer(r, e, StatusNegative, TierLocal, ErrNotFound)
+	default:
+		return false
+	}
+	return true
+}
+
+// answer sets the result of a read. With StatusStale err is only told in the
+// Result; with StatusNegative it is the read's error.
+func (c *Cache[K, V]) answer(r *read[K, V], e *Entry[V], status Status, tier string, err error) {
+	r.result = Result[V]{
+		Status: status, Tier: tier,
+		Age:       time.Duration(max(0, Clock()-e.Loaded)),
+		Collapsed: r.flight != nil && !r.own,
+	}
+	r.err = nil
+	switch status {
+	case StatusNegative:
+		r.err = err
+	case StatusStale:
+		r.result.Err = err
+		fallthrough
+	default:
+		r.result.Value = c.own(e.Value)
+	}
+	r.flight = nil
+}
+
+// await waits for the flight of a read: for its end, for the moment from which
+// a stale value will do, or for the caller's own patience to end. It reports
+// whether the read must start over, and how.
+func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again bool) {
+	f := r.flight
+	select {
+	case <-f.done:
+		return c.take(r, n)
+	default:
+	}
+	var soft <-chan time.Time
+	var found chan struct{} // waited for only once soft has fired
+	if c.rules.softTimeout > 0 && !n.noStale {
+		timer := time.NewTimer(time.Duration(later(f.begun, c.rules.softTimeout) - Clock()))
+		defer timer.Stop()
+		soft = timer.C
+	}
+	for {
+		select {
+		case <-f.done:
+			return c.take(r, n)
+		case <-soft:
+			if c.fallBack(r, n, ErrTimeout) {
+				return false
+			}
+			soft, found = nil, f.staleFound
+		case <-found:
+			if c.fallBack(r, n, ErrTimeout) {
+				return false
+			}
+			found = nil
+		case <-ctx.Done():
+			err := ctx.Err()
+			if !errors.Is(err, context.DeadlineExceeded) || !c.fallBack(r, n, err) {
+				r.err, r.flight = err, nil
+			}
+			return false
+		}
+	}
+}
+
+// take answers a read from the outcome of its flight, or says that it must
+// start over, since the flight was not asked for as much as this reader wants.
+func (c *Cache[K, V]) take(r *read[K, V], n *need) (again bool) {
+	out := &r.flight.out
+	if !r.own {
+		tooOld := n.hasMaxAge && out.entry.Loaded < r.now-n.maxAge
+		tooEasy := n.origin && out.tier != TierOrigin || n.noStale && out.unasked || n.noStale && out.kind == outcomeStale
+		if out.kind != outcomeFailed && tooOld || tooEasy {
+			n.supersede = true
+			return true
+		}
+	}
+	switch out.kind {
+	case outcomeLoaded:
+		c.answer(r, &out.entry, StatusLoaded, TierOrigin, nil)
+	case outcomeHit:
+		c.answer(r, &out.entry, StatusHit, TierRemote, nil)
+	case outcomeStale:
+		c.answer(r, &out.entry, StatusStale, TierRemote, nil)
+	case outcomeNegative:
+		c.answer(r, &out.entry, StatusNegative, out.tier, notFound(out.err))
+	case outcomeFailed:
+		if !out.fallsBack || !c.fallBack(r, n, out.err) {
+			r.result.Collapsed = !r.own
+			r.err, r.flight = out.err, nil
+		}
+	}
+	return false
+}
+
+// fallBack answers a read with the newest copy that may stand in for its
+// load, if there is one.
+func (c *Cache[K, V]) fallBack(r *read[K, V], n *need, why error) bool {
+	if n.origin {
+		return false // Refresh wants a load, not a value
+	}
+	f := r.flight
+	best, tier := c.local.Get(r.str), TierLocal
+	f.shard.mu.Lock()
+	detached := f.detached
+	f.shard.mu.Unlock()
+	if !detached { // or what was seen before was invalidated since
+		if best == nil || r.seen != nil && best.Loaded < r.seen.Loaded {
+			best = r.seen
+		}
+		if found := f.stale.Load(); found != nil && (best == nil || best.Loaded < found.Loaded) {
+			best, tier = found, TierRemote
+		}
+	}
+	now := Clock()
+	if v := judge(&c.rules, best, now, n.readOptions); v == verdictHit || v == verdictDue {
+		c.answer(r, best, StatusHit, tier, nil) // Set while the load ran
+		return true
+	}
+	if !canFallBack(&c.rules, best, now, n.readOptions) {
+		return false
+	}
+	c.answer(r, best, StatusStale, tier, why)
+	return true
+}
+
+// notFound makes a loader's own "no such key" recognisable as ErrNotFound.
+func notFound(err error) error {
+	switch {
+	case err == nil:
+		return ErrNotFound
+	case errors.Is(err, ErrNotFound):
+		return err
+	}
+	return &foreignNotFound{err}
+}
+
+// foreignNotFound is a loader's error for which Config.NotFound was true. It
+// reads as the loader wrote it, and is ErrNotFound too.
+type foreignNotFound struct{ err error }
+
+func (e *foreignNotFound) Error() string   { return e.err.Error() }
+func (e *foreignNotFound) Unwrap() []error { return []error{e.err, ErrNotFound} }

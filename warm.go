@@ -1,0 +1,332 @@
+package dewar
+
+import (
+	"context"
+	"errors"
+	"iter"
+	"math"
+	"sync"
+	"time"
+
+	"golang.org/x/sync/errgroup"
+	"golang.org/x/time/rate"
+)
+
+// bucket holds the keys that are due, each once, and leaks them towards the
+// origin at Warm.KeysPerSecond. Reads fill it; its goroutine exists only while
+// it holds something.
+type bucket[K comparable, V any] struct {
+	c     *Cache[K, V]
+	leak  *rate.Limiter // nil: unlimited
+	chunk int           // keys per call of the origin
+
+	mu      sync.Mutex          // guards what follows
+	held    map[string]struct{} // waiting, or being refreshed
+	queue   []dueKey[K]         // waiting, oldest first
+	running bool
+	closed  bool
+}
+
+// dueKey is a key to be refreshed unless it was loaded after the given instant.
+type dueKey[K comparable] struct {
+	key    K
+	str    string
+	loaded int64
+}
+
+func (b *bucket[K, V]) open(c *Cache[K, V]) {
+	b.c = c
+	b.held = make(map[string]struct{})
+	b.chunk = 1
+	if c.cfg.LoadMany != nil {
+		b.chunk = c.cfg.Batch.MaxSize
+	}
+	if r := c.cfg.Warm.KeysPerSecond; r > 0 {
+		// In any second at most r + burst keys leak.
+		burst := max(1, int(r*0.2))
+		b.leak = rate.NewLimiter(rate.Limit(r), burst)
+		b.chunk = min(b.chunk, burst)
+	}
+}
+
+// due puts a key that a read found due into the bucket. The entry's due time
+// is moved to its end, so that the reads until then take the hit path.
+func (c *Cache[K, V]) due(k K, str string, e *Entry[V]) {
+	if c.bucket.add(k, str, e.Loaded) {
+		quiet := *e
+		quiet.Due = e.Fresh
+		c.table.replace(str, e, quiet)
+	}
+}
+
+// revalidate puts a stale key into the bucket, unless its last load failed
+// less than RetryAfter ago.
+func (c *Cache[K, V]) revalidate(k K, str string, e *Entry[V]) {
+	if Clock() >= c.table.resting(str) {
+		c.bucket.add(k, str, e.Loaded)
+	}
+}
+
+// add puts a key into the bucket; it never waits for the origin. It reports
+// whether the key is now in it by this call.
+func (b *bucket[K, V]) add(k K, str string, loaded int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.closed {
+		return false
+	}
+	if _, ok := b.held[str]; ok {
+		return false
+	}
+	if len(b.queue) >= b.c.cfg.Warm.Bucket {
+		b.c.count.add(countRefreshDropped, 1)
+		if b.c.trace.RefreshDropped != nil {
+			b.c.trace.RefreshDropped()
+		}
+		return false
+	}
+	b.held[str] = struct{}{}
+	b.queue = append(b.queue, dueKey[K]{k, str, loaded})
+	if !b.running {
+		b.running = true
+		b.c.begin()
+		go b.run() // Close waits for it
+	}
+	return true
+}
+
+// run drains the bucket until it is empty.
+func (b *bucket[K, V]) run() {
+	defer b.c.wg.Done()
+	b.sleep(b.c.cfg.Warm.Gather)
+	for {
+		s, err := b.c.guard.acquireBackground(b.c.life)
+		if err != nil {
+			b.stop()
+			return
+		}
+		n := b.ready()
+		if n == 0 {
+			s.release()
+			if b.stopIfEmpty() {
+				return
+			}
+			continue
+		}
+		if b.leak != nil {
+			r := b.leak.ReserveN(time.Now(), n)
+			if wait := r.Delay(); wait > 0 {
+				r.Cancel()
+				s.release() // no slot is held while waiting
+				b.sleep(wait)
+				continue
+			}
+		}
+		keys := b.take(n)
+		b.c.goRun(func() {
+			defer s.release()
+			defer b.done(keys)
+			b.c.loadBackground(b.c.claimAll(keys), &s)
+		})
+	}
+}
+
+func (b *bucket[K, V]) sleep(d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-b.c.life.Done():
+	}
+}
+
+// ready is how many keys can go into the next call.
+func (b *bucket[K, V]) ready() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return min(len(b.queue), b.chunk)
+}
+
+func (b *bucket[K, V]) take(n int) []dueKey[K] {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	keys := b.queue[:n:n]
+	if b.queue = b.queue[n:]; len(b.queue) == 0 {
+		b.queue = nil
+	}
+	return keys
+}
+
+func (b *bucket[K, V]) done(keys []dueKey[K]) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, k := range keys {
+		delete(b.held, k.str)
+	}
+}
+
+func (b *bucket[K, V]) stopIfEmpty() bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running = len(b.queue) > 0
+	return !b.running
+}
+
+func (b *bucket[K, V]) stop() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.running, b.queue = false, nil
+}
+
+// close refuses further keys; the goroutine ends with the cache's life.
+func (b *bucket[K, V]) close() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.closed = true
+}
+
+func (b *bucket[K, V]) len() int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return len(b.held)
+}
+
+// claimAll claims flights for background loads. Keys with a flight under way,
+// and keys that were loaded since they became due, are left out.
+func (c *Cache[K, V]) claimAll(keys []dueKey[K]) []*flight[K, V] {
+	fs := make([]*flight[K, V], 0, len(keys))
+	for _, k := range keys {
+		n := need{background: true, newerThan: k.loaded}
+		if cl := c.table.claim(c.life, k.key, k.str, nil, n, c.begin); cl.own {
+			fs = append(fs, cl.flight)
+		}
+	}
+	return fs
+}
+
+// loadBackground carries flights to their end with a slot that it was given.
+// What another process has loaded since is adopted from the remote tier.
+func (c *Cache[K, V]) loadBackground(fs []*flight[K, V], held *slot) {
+	rest := c.lease(c.consult(fs))
+	c.count.add(countRefreshed, len(rest))
+	c.load(rest, held)
+}
+
+// Refresh loads keys now, whatever the tiers hold, and waits for it. Loads of
+// a key collapse: a Refresh joins one that is under way. A key that the origin
+// does not have is no error. The error of one key is its own, the error of
+// several a *BatchError[K]; the old values are kept where a load fails.
+func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
+	rs := make([]read[K, V], len(keys))
+	now := Clock()
+	for i, k := range keys {
+		str := c.keys.str(k)
+		rs[i] = read[K, V]{key: k, str: str, seen: c.local.Get(str), now: now}
+	}
+	c.answerAll(ctx, rs, need{origin: true, readOptions: readOptions{noStale: true}})
+	for i := range rs {
+		if rs[i].result.Status == StatusLoaded && !rs[i].result.Collapsed {
+			c.count.add(countRefreshed, 1)
+		}
+	}
+	if len(rs) == 1 && rs[0].result.Status != StatusNegative {
+		return rs[0].err
+	}
+	return c.batchError(rs)
+}
+
+// preloadErrors is how many errors of single keys a Preload tells.
+const preloadErrors = 10
+
+// Preload fills the tiers ahead of traffic, as background work: at most
+// Guard.MaxBackground calls of the origin at once. Keys that are fresh are
+// skipped, keys that the origin does not have are no error. It goes on past
+// keys that fail, joins the first ten errors (as KeyError[K]), and ends early
+// only with ctx or the cache.
+func (c *Cache[K, V]) Preload(ctx context.Context, keys iter.Seq[K]) error {
+	if c.closed.Load() {
+		return ErrClosed
+	}
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	defer context.AfterFunc(c.life, func() { cancel(ErrClosed) })()
+	p := preload[K, V]{c: c, ctx: ctx}
+	size, parallel := 1, loadsAtOnce
+	if c.cfg.LoadMany != nil {
+		size, parallel = c.cfg.Batch.MaxSize, c.cfg.Batch.Parallel
+	}
+	p.calls.SetLimit(parallel)
+	var chunk []dueKey[K]
+	for k := range keys {
+		if ctx.Err() != nil {
+			break
+		}
+		str := c.keys.str(k)
+		if e := c.local.Get(str); e != nil && Clock() < e.Fresh {
+			continue
+		}
+		if chunk = append(chunk, dueKey[K]{k, str, math.MinInt64}); len(chunk) >= size {
+			p.load(chunk)
+			chunk = nil
+		}
+	}
+	if len(chunk) > 0 {
+		p.load(chunk)
+	}
+	_ = p.calls.Wait() // errors are gathered key by key
+	return errors.Join(append(p.errs, context.Cause(ctx))...)
+}
+
+// preload is one Preload under way.
+type preload[K comparable, V any] struct {
+	c     *Cache[K, V]
+	ctx   context.Context
+	calls errgroup.Group
+
+	mu   sync.Mutex // guards errs
+	errs []error
+}
+
+// load starts the load of a chunk, once there is room for it.
+func (p *preload[K, V]) load(keys []dueKey[K]) {
+	c := p.c
+	p.calls.Go(func() error {
+		s, err := c.guard.acquireBackground(p.ctx)
+		if err != nil {
+			return nil // told once, as the context's cause
+		}
+		if !c.table.enter(c.begin) {
+			s.release()
+			p.add(ErrClosed)
+			return nil
+		}
+		started := make(chan []*flight[K, V], 1)
+		go func() { // counted since enter; lives on when Preload's caller leaves
+			defer c.wg.Done()
+			defer s.release()
+			fs := c.claimAll(keys)
+			started <- fs
+			c.loadBackground(fs, &s)
+		}()
+		for _, f := range <-started {
+			select {
+			case <-f.done:
+				if f.out.kind == outcomeFailed {
+					p.add(KeyError[K]{f.key, f.out.err})
+				}
+			case <-p.ctx.Done():
+				return nil
+			}
+		}
+		c.backfill.room(p.ctx)
+		return nil
+	})
+}
+
+func (p *preload[K, V]) add(err error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if len(p.errs) < preloadErrors {
+		p.errs = append(p.errs, err)
+	}
+}
