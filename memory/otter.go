@@ -8,45 +8,58 @@ import (
 	"github.com/dewarcache/dewar"
 )
 
-// otterTier keeps entries in otter. Time stays in the entry: otter is given
+// maxWeight is the largest MaxCost whose every cost is an otter weight as it is.
+const maxWeight = 1<<32 - 1
+
+// otterTier is the otter engine. Time stays in the entry: otter is given
 // neither an expiry nor a refresh, and so runs no goroutine of its own.
-type otterTier[V any] struct {
-	limits   limits[V]
+type otterTier[V any, W weight] struct {
+	weigh    func(key string, e *dewar.Entry[V]) W
 	capacity int64
-	unit     int64 // costs are counted in units of it, so that each fits the 32 bits of an otter weight
-	cache    *otter.Cache[string, *weighed[V]]
+	unit     int64 // what a weight of 1 is in units of cost
+	weighted bool  // each entry has a cost
+	cache    *otter.Cache[string, *weighed[V, W]]
 	evicted  atomic.Uint64
 	closed   atomic.Bool
 }
 
-// weighed is an entry with its weight, taken before otter locks anything.
-type weighed[V any] struct {
+// weighed is an entry with its weight, found before otter locked anything.
+type weighed[V any, W weight] struct {
+	weight W
 	entry  dewar.Entry[V]
-	weight uint32
 }
 
-// maxWeight is the largest MaxCost whose every cost is a weight as it is.
-const maxWeight = 1<<32 - 1
-
 func openOtter[V any](l limits[V]) (dewar.LocalTier[V], error) {
-	t := &otterTier[V]{limits: l, capacity: l.capacity(), unit: 1}
-	options := &otter.Options[string, *weighed[V]]{
-		// Who fills a buffer empties it: an asynchronous executor would leave a
-		// goroutine behind Close, and the bound open until it is scheduled.
+	if l.Cost == nil {
+		weigh := func(string, *dewar.Entry[V]) one { return one{} }
+		return newOtter(l.capacity(), false, weigh)
+	}
+	weigh := func(key string, e *dewar.Entry[V]) cost { return cost(l.costOf(key, e)) }
+	return newOtter(l.capacity(), true, weigh)
+}
+
+func newOtter[V any, W weight](capacity int64, weighted bool, weigh func(string, *dewar.Entry[V]) W) (*otterTier[V, W], error) {
+	t := &otterTier[V, W]{weigh: weigh, capacity: capacity, unit: 1, weighted: weighted}
+	options := &otter.Options[string, *weighed[V, W]]{
+		// Whoever fills a buffer empties it: another goroutine would outlive
+		// Close, and leave the bound open until it is scheduled.
 		Executor: func(maintain func()) { maintain() },
-		OnAtomicDeletion: func(e otter.DeletionEvent[string, *weighed[V]]) {
+		OnAtomicDeletion: func(e otter.DeletionEvent[string, *weighed[V, W]]) {
 			if e.WasEvicted() {
 				t.evicted.Add(1)
 			}
 		},
 	}
-	if l.Cost == nil {
-		options.MaximumSize = int(t.capacity)
-		options.InitialCapacity = int(t.capacity)
+	if weighted {
+		t.unit = 1 + (capacity-1)/maxWeight
+		options.MaximumWeight = uint64(capacity / t.unit)
+		options.Weigher = func(_ string, w *weighed[V, W]) uint32 {
+			// Rounded up, so that the bound holds; up to all there is.
+			return uint32(min((w.weight.units()+t.unit-1)/t.unit, t.capacity/t.unit))
+		}
 	} else {
-		t.unit = 1 + (t.capacity-1)/maxWeight
-		options.MaximumWeight = uint64(t.capacity / t.unit)
-		options.Weigher = func(_ string, w *weighed[V]) uint32 { return w.weight }
+		options.MaximumSize = int(capacity)
+		options.InitialCapacity = int(capacity)
 	}
 	cache, err := otter.New(options)
 	if err != nil {
@@ -56,7 +69,8 @@ func openOtter[V any](l limits[V]) (dewar.LocalTier[V], error) {
 	return t, nil
 }
 
-func (t *otterTier[V]) Get(key string) *dewar.Entry[V] {
+// Get returns the entry of key, or nil.
+func (t *otterTier[V, W]) Get(key string) *dewar.Entry[V] {
 	w, ok := t.cache.GetIfPresent(key)
 	if !ok {
 		return nil
@@ -64,38 +78,51 @@ func (t *otterTier[V]) Get(key string) *dewar.Entry[V] {
 	return &w.entry
 }
 
-func (t *otterTier[V]) Set(key string, e dewar.Entry[V]) {
-	cost := t.limits.costOf(key, &e)
-	if cost > t.capacity {
+// Set keeps e under key and makes room for it.
+func (t *otterTier[V, W]) Set(key string, e dewar.Entry[V]) {
+	w := t.weigh(key, &e) // user code, which may panic: before any lock
+	if w.units() > t.capacity {
 		t.cache.Invalidate(key)
 		return
 	}
 	if t.closed.Load() {
 		return
 	}
-	weight := uint32((cost + t.unit - 1) / t.unit)
-	t.cache.Set(key, &weighed[V]{entry: e, weight: weight})
+	t.cache.Set(key, &weighed[V, W]{weight: w, entry: e})
+	// While another goroutine empties otter's buffers, ours only adds to them.
+	if t.weighted || int64(t.cache.EstimatedSize()) > t.capacity {
+		t.cache.CleanUp()
+	}
 	// 1. Set finds the tier open.
 	// 2. Close marks it closed and empties it.
-	// 3. Set stores its entry, which nobody would remove.
+	// 3. Set stores its entry, which nobody else would remove.
 	if t.closed.Load() {
 		t.cache.Invalidate(key)
+		t.cache.CleanUp()
 	}
 }
 
-func (t *otterTier[V]) Delete(key string) { t.cache.Invalidate(key) }
+// Delete removes the entry of key.
+func (t *otterTier[V, W]) Delete(key string) { t.cache.Invalidate(key) }
 
-func (t *otterTier[V]) Stats() dewar.LocalStats {
-	entries := int64(t.cache.EstimatedSize())
-	cost := entries
-	if t.limits.Cost != nil {
-		cost = int64(t.cache.WeightedSize()) * t.unit
+// Stats returns what the tier holds.
+func (t *otterTier[V, W]) Stats() dewar.LocalStats {
+	s := dewar.LocalStats{Entries: int64(t.cache.EstimatedSize()), Evicted: t.evicted.Load()}
+	s.Cost = s.Entries
+	if t.weighted {
+		s.Cost = int64(t.cache.WeightedSize()) * t.unit
 	}
-	return dewar.LocalStats{Entries: entries, Cost: cost, Evicted: t.evicted.Load()}
+	return s
 }
 
-func (t *otterTier[V]) Close() {
-	if !t.closed.Swap(true) {
-		t.cache.InvalidateAll()
-	}
+// Close empties the tier for good.
+//
+//  1. Get or Set has looked at otter, and not yet at closed.
+//  2. Close marks the tier closed and empties it.
+//  3. Set stores, sees closed and removes again; a Get in between may answer
+//     with that entry, as its Set has not returned.
+func (t *otterTier[V, W]) Close() {
+	t.closed.Store(true)
+	t.cache.InvalidateAll()
+	t.cache.CleanUp()
 }

@@ -9,8 +9,8 @@ const (
 	// main's. Zipf's law likes a large main region, recorded traces of
 	// databases and web sites a large window; none likes the extremes.
 	leastBorder = 0.3
-	firstBorder = 0.6
-	mostBorder  = 0.8
+	firstBorder = 0.7
+	mostBorder  = 0.85
 
 	// overfull is the share of the capacity above which main is swept by hand.
 	// ristretto keeps main below mostBorder plus what is pending, except where
@@ -198,4 +198,3 @@ func (t *tier[V, W]) judge(hash uint64, rejected bool) (ghost uint32, again seat
 	}
 	return fromMain, seat{}
 }
-

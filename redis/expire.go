@@ -2,6 +2,7 @@ package redistier
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	"github.com/dewarcache/dewar"
@@ -101,9 +102,9 @@ func (t *tier[V]) stale(raw, key, dk string, now clocks, keep time.Duration) (s 
 	case isForeign, isCorrupt:
 		return swap{}, false
 	case isLease:
-		return swap{dk: dk, seen: raw[:fenceSize]}, true
+		return swap{dk: dk, seen: strings.Clone(raw[:fenceSize])}, true
 	}
-	s = swap{dk: dk, seen: raw[:fenceSize]}
+	s = swap{dk: dk, seen: strings.Clone(raw[:fenceSize])}
 	if !now.clamp(&env) || env.kind == kindNegative {
 		return s, true
 	}

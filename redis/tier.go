@@ -3,6 +3,7 @@ package redistier
 import (
 	"context"
 	"fmt"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -62,7 +63,7 @@ func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V
 		switch {
 		case err == nil:
 			if t.judge(raw, keys[i], now, f) == remainsDamaged {
-				damaged = append(damaged, swap{dk: dks[i], seen: raw[:min(len(raw), fenceSize)]})
+				damaged = append(damaged, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
 			}
 		case err == redis.Nil:
 			*f = dewar.Found[V]{State: dewar.RemoteAbsent}
@@ -125,12 +126,13 @@ func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains 
 			f.State = dewar.RemoteForeign
 			return remainsAsIs
 		}
-		v, err := t.decode(env.payload)
-		if err != nil {
+		var err error
+		if f.Entry.Value, err = t.decode(env.payload); err != nil {
 			t.corrupt.Add(1)
+			*f = dewar.Found[V]{}
 			return remainsDamaged
 		}
-		f.Entry = dewar.Entry[V]{Value: v, Loaded: loaded, Due: fresh, Fresh: fresh}
+		f.Entry.Loaded, f.Entry.Due, f.Entry.Fresh = loaded, fresh, fresh
 	}
 	f.State, f.Fence = dewar.RemoteValue, env.fence
 	f.Took = max(0, time.Duration(env.took))

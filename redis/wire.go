@@ -144,7 +144,7 @@ func isWrongType(err error) bool {
 }
 
 // fetch gets the values of at most maxBatch keys and calls take for each of
-// them, in order: with redis.Nil for what is absent, with an error that
+// them, in order. The string is gone when take returns. It is called with redis.Nil for what is absent, with an error that
 // isWrongType for what is not a string, if that can be told.
 func (w *wire) fetch(ctx context.Context, dks []string, take func(i int, raw string, err error)) {
 	bounded, cancel, err := w.bound(ctx, int64(len(dks))*w.mean.Load())
@@ -183,25 +183,45 @@ func (w *wire) fetch(ctx context.Context, dks []string, take func(i int, raw str
 	}
 }
 
-// fetchMany asks the one node by MGET, which answers nil for other types.
+// fetchMany asks the one node by MGET, which answers nil for other types. The
+// strings that each is called with are gone when it returns.
 func (w *wire) fetchMany(ctx, bounded context.Context, dks []string, each func(i int, raw string, err error)) {
 	args := make([]any, 1, 1+len(dks))
 	args[0] = "mget"
 	for _, dk := range dks {
 		args = append(args, dk)
 	}
-	cmd := redis.NewSliceCmd(bounded, args...)
+	reply := replies.Get().(*rawReply)
+	defer reply.put()
+	cmd := redis.NewRawWriteToCmd(bounded, reply, args...)
 	w.send(bounded, []redis.Cmder{cmd})
-	vals, err := cmd.Result()
-	if err == nil && len(vals) != len(dks) {
-		err = fmt.Errorf("%d values for %d keys", len(vals), len(dks))
+	err := cmd.Err()
+	if err == nil {
+		err = reply.cut(len(dks), each)
+	} else if bounded.Err() == nil {
+		// go-redis never repeats a raw command, as half of its reply may have
+		// been written. Reading may be repeated: the usual way, with retries.
+		err = w.fetchAgain(bounded, args, each)
 	}
 	if err != nil {
 		err = w.failed(ctx, "MGET", err)
 		for i := range dks {
 			each(i, "", err)
 		}
-		return
+	}
+}
+
+// fetchAgain is fetchMany's second try. Unless it returns an error it calls
+// each.
+func (w *wire) fetchAgain(bounded context.Context, args []any, each func(i int, raw string, err error)) error {
+	cmd := redis.NewSliceCmd(bounded, args...)
+	w.send(bounded, []redis.Cmder{cmd})
+	vals, err := cmd.Result()
+	if err != nil {
+		return err
+	}
+	if len(vals) != len(args)-1 {
+		return fmt.Errorf("%d values for %d keys", len(vals), len(args)-1)
 	}
 	for i, val := range vals {
 		if raw, ok := val.(string); ok {
@@ -210,6 +230,7 @@ func (w *wire) fetchMany(ctx, bounded context.Context, dks []string, each func(i
 			each(i, "", redis.Nil)
 		}
 	}
+	return nil
 }
 
 // fetchEach asks by GETs, which a Cluster client sends to the node of each.

@@ -91,9 +91,3 @@ func openRistretto(capacity int) cache {
 func (r waitingRistretto) get(key string) bool { _, ok := r.Get(key); return ok }
 func (r waitingRistretto) set(key string)      { r.Set(key, 0, 1); r.Wait() }
 func (r waitingRistretto) close()              { r.Close() }
-
-type nullc struct{}
-
-func (nullc) get(key string) bool { return false }
-func (nullc) set(key string) {}
-func (nullc) close() {}

@@ -21,11 +21,7 @@ var shares = []float64{0.01, 0.05, 0.10}
 func main() {
 	accesses := flag.Int("accesses", 1_000_000, "replay so many accesses of each recorded trace; 0: all")
 	optimum := flag.Bool("optimum", false, "add a column for the optimum (Belady)")
-	only := flag.Bool("dewar", false, "x")
 	flag.Parse()
-	if *only {
-		contenders = []contender{contenders[0], {"ref", func(n int) cache { return nullc{} }}}
-	}
 
 	traces, missing := allTraces(*accesses)
 	if missing != nil {

@@ -1,0 +1,452 @@
+package dewartest
+
+import (
+	"fmt"
+	"maps"
+	"math"
+	"math/rand/v2"
+	"runtime"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"testing/synctest"
+
+	"github.com/dewarcache/dewar"
+)
+
+// LocalTier checks the contract of a [dewar.LocalTier] against the tiers that
+// open returns, each of a capacity of maxEntries. It takes a second or two, and
+// is worth most under the race detector. What a violation means is told beside
+// each check.
+func LocalTier(t *testing.T, open func(t *testing.T, maxEntries int) dewar.LocalTier[string]) {
+	for _, name := range []string{ // in this order
+		"SetIsVisibleAtOnce", "OverwriteIsVisibleAtOnce", "SecondOfTwoQuickSetsIsKept",
+		"DeletedNeverReturns", "NeverAnOlderVersion", "NeverAnotherKeysEntry",
+		"KeysAreAnyString", "NegativeEntriesAreKept", "EntryIsKeptWhole",
+		"BoundHolds", "SmallCapacitiesWork", "StatsCount", "HotEntriesStay",
+		"CloseEmpties", "CloseIsIdempotent", "CloseRacesEverything",
+	} {
+		check := localChecks[name]
+		t.Run(name, func(t *testing.T) {
+			check(t, func(maxEntries int) dewar.LocalTier[string] {
+				tier := open(t, maxEntries)
+				t.Cleanup(tier.Close)
+				return tier
+			})
+		})
+	}
+	t.Run("GetAllocatesNothing", func(t *testing.T) { getAllocatesNothing(t, open) })
+	t.Run("WorksInSynctest", func(t *testing.T) {
+		// A goroutine that is left after Close makes synctest panic.
+		synctest.Test(t, func(t *testing.T) {
+			tier := open(t, 100)
+			fillLocal(tier, 1000)
+			synctest.Wait()
+			tier.Close()
+		})
+	})
+}
+
+// checker is what a check fails with: a *testing.T, or a recorder when the
+// checks themselves are tested.
+type checker interface {
+	Helper()
+	Errorf(format string, args ...any)
+}
+
+type opened = func(maxEntries int) dewar.LocalTier[string]
+
+// localChecks are the checks that any two goroutines can make of a tier.
+var localChecks = map[string]func(checker, opened){
+	"SetIsVisibleAtOnce":         setIsVisibleAtOnce,
+	"OverwriteIsVisibleAtOnce":   overwriteIsVisibleAtOnce,
+	"SecondOfTwoQuickSetsIsKept": secondOfTwoQuickSetsIsKept,
+	"DeletedNeverReturns":        deletedNeverReturns,
+	"NeverAnOlderVersion":        neverAnOlderVersion,
+	"NeverAnotherKeysEntry":      neverAnotherKeysEntry,
+	"KeysAreAnyString":           keysAreAnyString,
+	"NegativeEntriesAreKept":     negativeEntriesAreKept,
+	"EntryIsKeptWhole":           entryIsKeptWhole,
+	"BoundHolds":                 boundHolds,
+	"SmallCapacitiesWork":        smallCapacitiesWork,
+	"StatsCount":                 statsCount,
+	"HotEntriesStay":             hotEntriesStay,
+	"CloseEmpties":               closeEmpties,
+	"CloseIsIdempotent":          closeIsIdempotent,
+	"CloseRacesEverything":       closeRacesEverything,
+}
+
+func localEntry(value string) dewar.Entry[string] {
+	return dewar.Entry[string]{Value: value, Due: math.MaxInt64, Fresh: math.MaxInt64}
+}
+
+func fillLocal(tier dewar.LocalTier[string], keys int) {
+	for i := range keys {
+		tier.Set(fmt.Sprint("key", i), localEntry("value"))
+	}
+}
+
+// A tier may forget, but one that is nearly empty and forgets at once makes
+// every reader load again.
+func setIsVisibleAtOnce(t checker, open opened) {
+	t.Helper()
+	tier := open(10_000)
+	for i := range 1000 {
+		key := fmt.Sprint("key", i)
+		tier.Set(key, localEntry(key))
+		if e := tier.Get(key); e == nil || e.Value != key {
+			t.Errorf("Get(%q) right after Set = %v, want the entry set", key, e)
+			return
+		}
+	}
+}
+
+func overwriteIsVisibleAtOnce(t checker, open opened) {
+	t.Helper()
+	tier := open(1000)
+	for i := range 10_000 {
+		value := fmt.Sprint(i)
+		tier.Set("key", localEntry(value))
+		if e := tier.Get("key"); e == nil || e.Value != value {
+			t.Errorf("Get right after overwrite %d = %v", i, e)
+			return
+		}
+	}
+}
+
+// A tier that queues writes keeps the first of two, or neither.
+func secondOfTwoQuickSetsIsKept(t checker, open opened) {
+	t.Helper()
+	tier := open(10_000)
+	for i := range 2000 {
+		key := fmt.Sprint("key", i)
+		tier.Set(key, localEntry("first"))
+		tier.Set(key, localEntry("second"))
+	}
+	runtime.Gosched()
+	for i := range 2000 {
+		if e := tier.Get(fmt.Sprint("key", i)); e == nil || e.Value != "second" {
+			t.Errorf("after two Sets of key%d, Get = %v, want the second", i, e)
+			return
+		}
+	}
+}
+
+// A tier that queues writes brings a deleted entry back when the queue gets to
+// it: an invalidation that did nothing.
+func deletedNeverReturns(t checker, open opened) {
+	t.Helper()
+	tier := open(500)
+	var deleted []string
+	for i := range 20_000 {
+		key := fmt.Sprint("key", i)
+		tier.Set(key, localEntry("value"))
+		tier.Get(key)
+		if i%3 == 0 {
+			continue
+		}
+		tier.Delete(key)
+		if e := tier.Get(key); e != nil {
+			t.Errorf("Get(%q) right after Delete = %v", key, e)
+			return
+		}
+		deleted = append(deleted, key)
+	}
+	runtime.Gosched()
+	for _, key := range deleted {
+		if e := tier.Get(key); e != nil {
+			t.Errorf("Get(%q) = %v, long after Delete", key, e)
+			return
+		}
+	}
+	tier.Delete("never set")
+}
+
+// Each key has one writer, which counts versions up, and readers. From when
+// the writer's Set of a version returned, nobody may see a lower one; after its
+// Delete, nothing that was set before.
+func neverAnOlderVersion(t checker, open opened) {
+	t.Helper()
+	const keys, rounds = 8, 4000
+	tier := open(200) // small, so that evictions take part
+	var floors [keys]atomic.Int64
+	var writers, others sync.WaitGroup
+	var done atomic.Bool
+	key := func(k int) string { return fmt.Sprint("key", k) }
+	for k := range keys {
+		writers.Go(func() {
+			for version := int64(1); version <= rounds; version++ {
+				tier.Set(key(k), dewar.Entry[string]{Loaded: version})
+				floors[k].Store(version)
+				if version%5 == 0 {
+					tier.Delete(key(k))
+					floors[k].Store(version + 1)
+				}
+			}
+		})
+	}
+	for range 4 {
+		others.Go(func() {
+			for !done.Load() {
+				k := rand.IntN(keys)
+				floor := floors[k].Load()
+				if e := tier.Get(key(k)); e != nil && e.Loaded < floor {
+					t.Errorf("Get(%q) saw version %d, after %d was there", key(k), e.Loaded, floor)
+					return
+				}
+			}
+		})
+	}
+	others.Go(func() {
+		for i := 0; !done.Load(); i++ {
+			other := fmt.Sprint("other", i%2000)
+			tier.Set(other, dewar.Entry[string]{})
+			tier.Get(other)
+		}
+	})
+	writers.Wait()
+	done.Store(true)
+	others.Wait()
+}
+
+// Keys must be compared whole: a hash may be the same for two.
+func neverAnotherKeysEntry(t checker, open opened) {
+	t.Helper()
+	tier := open(2000)
+	for i := range 50_000 {
+		key := fmt.Sprint(i)
+		tier.Set(key, localEntry(key))
+		asked := fmt.Sprint(rand.IntN(60_000))
+		if e := tier.Get(asked); e != nil && e.Value != asked {
+			t.Errorf("Get(%q) = the entry of %q", asked, e.Value)
+			return
+		}
+	}
+}
+
+func keysAreAnyString(t checker, open opened) {
+	t.Helper()
+	tier := open(1000)
+	long := strings.Repeat("x", 1<<20)
+	keys := []string{"", " ", "\x00", "a", "a\x00", "a\x00b", "\xff\xfe", "\xc3\x28", "é", long, long + "y", long[1:]}
+	for i, key := range keys {
+		tier.Set(key, localEntry(fmt.Sprint(i)))
+	}
+	for i, key := range keys {
+		if e := tier.Get(key); e == nil || e.Value != fmt.Sprint(i) {
+			t.Errorf("Get(%.20q), %d bytes, = %v", key, len(key), e)
+		}
+	}
+	for i, key := range keys {
+		tier.Delete(key)
+		if e := tier.Get(key); e != nil {
+			t.Errorf("Get(%.20q) after Delete = %v", key, e)
+		}
+		for j := i + 1; j < len(keys); j++ {
+			if tier.Get(keys[j]) == nil {
+				t.Errorf("deleting %.20q deleted %.20q", key, keys[j])
+			}
+		}
+	}
+}
+
+func negativeEntriesAreKept(t checker, open opened) {
+	t.Helper()
+	tier := open(100)
+	tier.Set("key", dewar.NegativeEntry[string](1, 2))
+	if e := tier.Get("key"); e == nil || !e.Negative() {
+		t.Errorf("Get = %v, want the negative entry", e)
+	}
+	tier.Set("key", localEntry("found"))
+	if e := tier.Get("key"); e == nil || e.Negative() || e.Value != "found" {
+		t.Errorf("Get after an overwrite = %v, want a value", e)
+	}
+}
+
+// Times are the cache's business: a tier returns entries that are long dead.
+func entryIsKeptWhole(t checker, open opened) {
+	t.Helper()
+	tier := open(100)
+	want := dewar.Entry[string]{Value: "value", Loaded: -3, Due: -2, Fresh: -1}
+	tier.Set("key", want)
+	if e := tier.Get("key"); e == nil || *e != want {
+		t.Errorf("Get = %v, want %v", e, want)
+	}
+}
+
+// slack is by how many entries a tier may exceed its capacity: those whose
+// Set has not returned, and a few.
+const slack = 16
+
+func boundHolds(t checker, open opened) {
+	t.Helper()
+	const capacity, writers = 1000, 4
+	tier := open(capacity)
+	var wg sync.WaitGroup
+	for w := range writers {
+		wg.Go(func() {
+			for i := range 20_000 {
+				key := fmt.Sprint("key", w, i)
+				tier.Set(key, localEntry("value"))
+				if i%2 == 0 {
+					tier.Get(key)
+				}
+				if n := tier.Stats().Entries; n > capacity+slack {
+					t.Errorf("%d entries, the capacity is %d", n, capacity)
+					return
+				}
+			}
+		})
+	}
+	wg.Wait()
+	held := 0
+	for w := range writers {
+		for i := range 20_000 {
+			if tier.Get(fmt.Sprint("key", w, i)) != nil {
+				held++
+			}
+		}
+	}
+	if held > capacity || held < capacity/2 {
+		t.Errorf("%d entries can be read, the capacity is %d", held, capacity)
+	}
+	if tier.Stats().Evicted == 0 {
+		t.Errorf("nothing was counted as evicted")
+	}
+}
+
+func smallCapacitiesWork(t checker, open opened) {
+	t.Helper()
+	for capacity := 1; capacity <= 40; capacity++ {
+		tier := open(capacity)
+		for i := range 50 * capacity {
+			key := fmt.Sprint("key", i%(3*capacity))
+			tier.Set(key, localEntry(key))
+			if e := tier.Get(key); e != nil && e.Value != key {
+				t.Errorf("capacity %d: Get(%q) = %v", capacity, key, e)
+			}
+		}
+		if n := tier.Stats().Entries; n < 1 || n > int64(capacity) {
+			t.Errorf("capacity %d: %d entries", capacity, n)
+		}
+		tier.Close()
+	}
+}
+
+func statsCount(t checker, open opened) {
+	t.Helper()
+	tier := open(1000)
+	fillLocal(tier, 100)
+	fillLocal(tier, 100)
+	if s := tier.Stats(); s.Entries != 100 || s.Cost != 100 || s.Evicted != 0 {
+		t.Errorf("Stats after 100 keys were set twice = %+v", s)
+	}
+	for i := range 40 {
+		tier.Delete(fmt.Sprint("key", i))
+	}
+	if s := tier.Stats(); s.Entries != 60 || s.Cost != 60 || s.Evicted != 0 {
+		t.Errorf("Stats after 40 were deleted = %+v", s)
+	}
+}
+
+// Anybody can evict. A scan of keys that are read once should not push out
+// what is read all the time.
+func hotEntriesStay(t checker, open opened) {
+	t.Helper()
+	tier := open(1000)
+	hits, reads := 0, 0
+	for i := range 40_000 {
+		hot := fmt.Sprint("hot", rand.IntN(200))
+		if tier.Get(hot) == nil {
+			tier.Set(hot, localEntry(hot))
+		} else if i > 20_000 {
+			hits++
+		}
+		if i > 20_000 {
+			reads++
+		}
+		tier.Set(fmt.Sprint("scan", i), localEntry("once"))
+	}
+	if ratio := float64(hits) / float64(reads); ratio < 0.8 {
+		t.Errorf("a hit ratio of %.2f on 200 hot keys in a tier of 1000, under a scan", ratio)
+	}
+}
+
+func closeEmpties(t checker, open opened) {
+	t.Helper()
+	tier := open(100)
+	fillLocal(tier, 100)
+	tier.Close()
+	tier.Set("late", localEntry("value"))
+	tier.Delete("key1")
+	for _, key := range []string{"key0", "key99", "late"} {
+		if e := tier.Get(key); e != nil {
+			t.Errorf("Get(%q) after Close = %v", key, e)
+		}
+	}
+	if s := tier.Stats(); s.Entries != 0 || s.Cost != 0 {
+		t.Errorf("Stats after Close = %+v", s)
+	}
+}
+
+func closeIsIdempotent(t checker, open opened) {
+	t.Helper()
+	tier := open(100)
+	fillLocal(tier, 1000)
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(tier.Close)
+	}
+	wg.Wait()
+	tier.Close()
+}
+
+func closeRacesEverything(t checker, open opened) {
+	t.Helper()
+	for range 20 {
+		tier := open(200)
+		start := make(chan struct{})
+		var wg sync.WaitGroup
+		for range 4 {
+			wg.Go(func() {
+				<-start
+				for i := range 2000 {
+					key := fmt.Sprint("key", rand.IntN(1000))
+					tier.Get(key)
+					tier.Set(key, localEntry(key))
+					if i%7 == 0 {
+						tier.Delete(key)
+						tier.Stats()
+					}
+				}
+			})
+		}
+		wg.Go(func() {
+			<-start
+			for range rand.IntN(50) {
+				runtime.Gosched()
+			}
+			tier.Close()
+		})
+		close(start)
+		wg.Wait()
+		tier.Close()
+		fillLocal(tier, 10)
+		if s := tier.Stats(); s.Entries != 0 || tier.Get("key1") != nil {
+			t.Errorf("the tier holds %d entries after Close", s.Entries)
+		}
+	}
+}
+
+func getAllocatesNothing(t *testing.T, open func(*testing.T, int) dewar.LocalTier[string]) {
+	tier := open(t, 1000)
+	t.Cleanup(tier.Close)
+	fillLocal(tier, 1000)
+	keys := map[string]string{"hit": "key999", "miss": "absent"}
+	for name, key := range maps.All(keys) {
+		if n := testing.AllocsPerRun(2000, func() { tier.Get(key) }); n != 0 {
+			t.Errorf("a %s allocates %v times", name, n)
+		}
+	}
+}

@@ -1,0 +1,373 @@
+package redistier
+
+import (
+	"bytes"
+	"errors"
+	"math"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/dewarcache/dewar"
+	"github.com/redis/go-redis/v9"
+)
+
+// sealed returns the envelope of v under key as another process writes it.
+func (t *tier[V]) sealed(tb testing.TB, key string, v V) []byte {
+	tb.Helper()
+	f := aFill(key, dewar.Fence{}, v)
+	raw, err := t.encode(nil, &f, t.keys.hashed(t.keys.redisKey(key)), readClocks())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return raw
+}
+
+// reseal makes the checksum of raw right.
+func (t *tier[V]) reseal(raw []byte, key string) []byte {
+	t.keys.closeEnvelope(raw, key)
+	return raw
+}
+
+// damages are the bytes that may be found under key "k" besides our own.
+func damages(tb testing.TB, t *tier[string]) map[string]struct {
+	raw     []byte
+	corrupt bool // deleted; else foreign: left alone
+} {
+	good := func() []byte { return t.sealed(tb, "k", "a value") }
+	with := func(i int, b byte) []byte {
+		raw := good()
+		raw[i] = b
+		return raw
+	}
+	bomb := good()[:headSize]
+	// An array of 2^62 elements, each an array ...
+	bomb = append(bomb, bytes.Repeat([]byte{0x9b, 0x40, 0, 0, 0, 0, 0, 0, 0}, 100)...)
+	deep := append(good()[:headSize], bytes.Repeat([]byte{0x81}, 100_000)...)
+	huge := append(good()[:headSize], 0x7b, 0, 0, 1, 0, 0, 0, 0, 0) // a string of a TiB
+	garbage := append(good(), 0x01)
+	type damage = struct {
+		raw     []byte
+		corrupt bool
+	}
+	return map[string]damage{
+		"empty":                          {[]byte{}, false},
+		"one byte":                       {[]byte{magic[0]}, false},
+		"text":                           {[]byte("somebody else's"), false},
+		"JSON":                           {[]byte(`{"id":"k"}`), false},
+		"newer format":                   {with(2, format+1), false},
+		"format 0":                       {with(2, 0), false},
+		"over 8 MiB":                     {append(good(), make([]byte, maxRead)...), false},
+		"over 8 MiB of text":             {make([]byte, maxRead+1), false},
+		"another codec":                  {t.reseal(with(52, 77), "k"), false},
+		"magic alone":                    {good()[:2], true},
+		"cut in the stamp":               {good()[:11], true},
+		"cut to the fence":               {good()[:fenceSize], true},
+		"cut in the head":                {good()[:40], true},
+		"cut before the payload":         {good()[:headSize], true},
+		"cut in the payload":             {good()[:headSize+3], true},
+		"bit flipped in the stamp":       {with(9, good()[9]^1), true},
+		"bit flipped in a time":          {with(30, good()[30]^1), true},
+		"bit flipped in the payload":     {with(headSize+2, good()[headSize+2]^1), true},
+		"bit flipped in the checksum":    {with(crcOffset, good()[crcOffset]^1), true},
+		"unknown kind":                   {t.reseal(with(3, 'X'), "k"), true},
+		"long lease":                     {with(3, kindLease), true},
+		"negative with a payload":        {t.reseal(with(3, kindNegative), "k"), true},
+		"bytes behind the end":           {append(good(), 1), true},
+		"of another key":                 {t.sealed(tb, "other", "a value"), true},
+		"not CBOR":                       {t.reseal(append(good()[:headSize], 0xff, 0xff), "k"), true},
+		"CBOR of another type":           {t.reseal(append(good()[:headSize], 0xa0), "k"), true},
+		"no payload":                     {t.reseal(good()[:headSize], "k"), true},
+		"CBOR with garbage behind":       {t.reseal(garbage, "k"), true},
+		"array bomb":                     {t.reseal(bomb, "k"), true},
+		"nesting bomb":                   {t.reseal(deep, "k"), true},
+		"string bomb":                    {t.reseal(huge, "k"), true},
+		"length of the payload is a lie": {with(58, 0xff), true},
+		"length of the key is a lie":     {with(54, 0xff), true},
+	}
+}
+
+func TestDamageIsAMissAndDeletedWhileForeignBytesAreLeftAlone(t *testing.T) {
+	client := newClient(t, realRedis(t))
+	o := testOptions
+	o.Name = "damage"
+	tier := openTier(t, Config[string]{Client: client}, o)
+	dk := tier.keys.redisKey("k")
+	for name, d := range damages(t, tier) {
+		for op, do := range map[string]func() dewar.Found[string]{
+			"Read": func() dewar.Found[string] { return tier.readOne(t.Context(), "k") },
+			"Read of many": func() dewar.Found[string] {
+				found := make([]dewar.Found[string], 3)
+				tier.Read(t.Context(), []string{"x", "k", "y"}, found)
+				return found[1]
+			},
+			"Lease": func() dewar.Found[string] { return tier.leaseOne(t.Context(), "k") },
+		} {
+			if err := client.Set(t.Context(), dk, d.raw, time.Minute).Err(); err != nil {
+				t.Fatal(err)
+			}
+			before := tier.Stats()
+			f := do()
+			after := tier.Stats()
+			want := dewar.RemoteForeign
+			if d.corrupt {
+				want = dewar.RemoteAbsent
+				if op == "Lease" {
+					want = dewar.RemoteGranted
+				}
+			}
+			if f.State != want || f.Err != nil {
+				t.Errorf("%s: %s: state %d (error %v), want %d", name, op, f.State, f.Err, want)
+			}
+			counted := after.Foreign - before.Foreign
+			if d.corrupt {
+				counted = after.Corrupt - before.Corrupt
+			}
+			if counted != 1 || after.Foreign+after.Corrupt-before.Foreign-before.Corrupt != 1 || after.Errors != before.Errors {
+				t.Errorf("%s: %s: counted %+v, before %+v", name, op, after, before)
+			}
+			left, err := client.Get(t.Context(), dk).Bytes()
+			switch {
+			case !d.corrupt && !bytes.Equal(left, d.raw):
+				t.Errorf("%s: %s: was touched (%v)", name, op, err)
+			case d.corrupt && op != "Lease" && !errors.Is(err, redis.Nil):
+				t.Errorf("%s: %s: was not deleted (%v)", name, op, err)
+			case d.corrupt && op == "Lease" && !bytes.Equal(left, f.Fence[:]):
+				t.Errorf("%s: %s: no lease in its place", name, op)
+			}
+		}
+		// Expire deletes what it cannot make stale: another version of this
+		// program may well read it.
+		if err := client.Set(t.Context(), dk, d.raw, time.Minute).Err(); err != nil {
+			t.Fatal(err)
+		}
+		if err := tier.expireOne(t.Context(), "k"); err != nil {
+			t.Errorf("%s: Expire: %v", name, err)
+		}
+		if n := client.Exists(t.Context(), dk).Val(); n != 0 && name != "another codec" &&
+			!bytes.HasPrefix(d.raw, []byte(magic)) {
+			t.Errorf("%s: there after Expire", name)
+		}
+	}
+}
+
+func TestAnotherRedisTypeIsForeign(t *testing.T) {
+	for _, c := range []struct{ name, addr string }{{"Redis", realRedis(t)}, {"miniredis", startMini(t).Addr()}} {
+		t.Run(c.name, func(t *testing.T) {
+			client := newClient(t, c.addr)
+			tier := openTier(t, Config[string]{Client: client}, testOptions)
+			dk := tier.keys.redisKey("hash")
+			if err := client.HSet(t.Context(), dk, "a", 1).Err(); err != nil {
+				t.Fatal(err)
+			}
+			if f := tier.readOne(t.Context(), "hash"); f.State != dewar.RemoteForeign {
+				t.Errorf("Read: state %d, error %v", f.State, f.Err)
+			}
+			found := make([]dewar.Found[string], 2)
+			tier.Read(t.Context(), []string{"hash", "x"}, found) // MGET answers nil
+			if found[0].State != dewar.RemoteAbsent {
+				t.Errorf("Read of many: state %d, error %v", found[0].State, found[0].Err)
+			}
+			if f := tier.leaseOne(t.Context(), "hash"); f.State != dewar.RemoteForeign {
+				t.Errorf("Lease: state %d, error %v", f.State, f.Err)
+			}
+			if err := tier.fillOne(t.Context(), "hash", newFence(kindLease), "v"); !errors.Is(err, dewar.ErrFenced) {
+				t.Errorf("Fill: %v", err)
+			}
+			if got := client.HGet(t.Context(), dk, "a").Val(); got != "1" {
+				t.Errorf("the hash was touched: %q", got)
+			}
+			if got := tier.Stats().Errors; got != 0 {
+				t.Errorf("%d errors counted", got)
+			}
+			if err := tier.expireOne(t.Context(), "hash"); err != nil {
+				t.Errorf("Expire: %v", err)
+			}
+			if err := tier.unlinkOne(t.Context(), "hash"); err != nil {
+				t.Errorf("Unlink: %v", err)
+			}
+			if client.Exists(t.Context(), dk).Val() != 0 {
+				t.Error("there after Unlink")
+			}
+		})
+	}
+}
+
+// A damaged value is deleted by what it begins with, so that a good one that
+// was written between reading and deleting stays.
+func TestDeletingDamageSparesAWriterInBetween(t *testing.T) {
+	tier, mini := miniTier(t)
+	dk := tier.keys.redisKey("k")
+	for _, raw := range [][]byte{tier.sealed(t, "k", "v")[:11], tier.sealed(t, "k", "v")[:50]} {
+		mini.Set(dk, string(raw))
+		s := []swap{{dk: dk, seen: string(raw[:min(len(raw), fenceSize)])}}
+		tier.put(t, "k", "written in between")
+		tier.swap(t.Context(), s)
+		if f := tier.readOne(t.Context(), "k"); s[0].done || s[0].err != nil || f.Entry.Value != "written in between" {
+			t.Errorf("deleted %v (%v), state %d", s[0].done, s[0].err, f.State)
+		}
+	}
+}
+
+func TestValueUnderAnotherHashedKeyIsAMiss(t *testing.T) {
+	tier, mini := miniTier(t)
+	a, b := strings.Repeat("a", 300), strings.Repeat("b", 300)
+	tier.put(t, a, "a's")
+	raw, err := mini.Get(tier.keys.redisKey(a))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !strings.Contains(raw, a) {
+		t.Error("the full key is not inside")
+	}
+	mini.Set(tier.keys.redisKey(b), raw)
+	if f := tier.readOne(t.Context(), b); f.State != dewar.RemoteAbsent {
+		t.Errorf("state %d, value %q", f.State, f.Entry.Value)
+	}
+}
+
+func TestUnencodableValuesStayOut(t *testing.T) {
+	tier, _ := miniTier(t)
+	big := openTier(t, Config[string]{Client: tier.client, MaxValue: 4 << 20}, testOptions)
+	value := strings.Repeat("x", defaultMaxValue)
+	fence := tier.leaseOne(t.Context(), "k").Fence
+	fills := []dewar.Fill[string]{
+		aFill("k", fence, value),
+		aFill("l", tier.leaseOne(t.Context(), "l").Fence, "small"),
+	}
+	tier.Fill(t.Context(), fills)
+	if !errors.Is(fills[0].Err, dewar.ErrUnencodable) {
+		t.Errorf("too large: %v", fills[0].Err)
+	}
+	if fills[1].Err != nil {
+		t.Errorf("its neighbour: %v", fills[1].Err)
+	}
+	if f := tier.readOne(t.Context(), "k"); f.State != dewar.RemoteLeased {
+		t.Errorf("state %d, want the lease", f.State)
+	}
+	if err := big.fillOne(t.Context(), "k", fence, value); err != nil {
+		t.Errorf("with a larger MaxValue: %v", err)
+	}
+	if f := tier.readOne(t.Context(), "k"); f.Entry.Value != value {
+		t.Errorf("state %d, %d bytes", f.State, len(f.Entry.Value))
+	}
+}
+
+// ownCodec writes the value as it is; "boom" panics, "fail" fails.
+type ownCodec struct{ lies bool }
+
+func (c ownCodec) Append(dst []byte, v string) ([]byte, error) {
+	switch v {
+	case "boom":
+		panic("boom")
+	case "fail":
+		return dst, errors.New("fail")
+	case "lie":
+		return nil, nil
+	}
+	return append(dst, v...), nil
+}
+
+func (ownCodec) Decode(src []byte) (string, error) {
+	if string(src) == "decodes with a panic" {
+		panic("boom")
+	}
+	return string(src), nil
+}
+
+func TestCodecsThatFailPanicOrLieHarmNobody(t *testing.T) {
+	tier, _ := miniTier(t)
+	own := openTier(t, Config[string]{Client: tier.client, Codec: ownCodec{}}, testOptions)
+	for _, v := range []string{"boom", "fail", "lie"} {
+		if err := own.fillOne(t.Context(), v, own.seizeOne(t.Context(), v).Fence, v); !errors.Is(err, dewar.ErrUnencodable) {
+			t.Errorf("%s: %v", v, err)
+		}
+	}
+	own.put(t, "p", "decodes with a panic")
+	if f := own.readOne(t.Context(), "p"); f.State != dewar.RemoteAbsent || own.Stats().Corrupt != 1 {
+		t.Errorf("state %d, %+v", f.State, own.Stats())
+	}
+	own.put(t, "k", "v")
+	if f := own.readOne(t.Context(), "k"); f.Entry.Value != "v" {
+		t.Errorf("state %d, value %q", f.State, f.Entry.Value)
+	}
+	if f := tier.readOne(t.Context(), "k"); f.State != dewar.RemoteForeign {
+		t.Errorf("a value of another codec has state %d", f.State)
+	}
+}
+
+func TestTimesAreClampedOnRead(t *testing.T) {
+	tier, mini := miniTier(t)
+	const minute, hours = int64(time.Minute), int64(5 * time.Hour)
+	type times struct{ loaded, fresh, dead int64 } // relative to now
+	for _, c := range []struct {
+		name string
+		in   times
+		want times
+		dead bool
+	}{
+		{"plausible", times{-minute, minute, 2 * minute}, times{-minute, minute, 2 * minute}, false},
+		{"writer hours ahead", times{hours, hours + minute, hours + 2*minute}, times{0, minute, 2 * minute}, false},
+		{"stale", times{-2 * minute, -minute, minute}, times{-2 * minute, -minute, minute}, false},
+		{"dead", times{-3 * minute, -2 * minute, -1}, times{}, true},
+		{"fresh after it is dead", times{-minute, hours, minute}, times{-minute, minute, minute}, false},
+		{"for ever", times{-minute, math.MaxInt64, math.MaxInt64}, times{-minute, math.MaxInt64, math.MaxInt64}, false},
+	} {
+		now := readClocks()
+		at := func(d int64) int64 {
+			if d == math.MaxInt64 {
+				return d
+			}
+			return now.unix + d
+		}
+		env := envelope{
+			fence: newFence(kindValue), codec: codecCBOR,
+			loaded: at(c.in.loaded), fresh: at(c.in.fresh), dead: at(c.in.dead),
+		}
+		raw := openEnvelope(nil, &env, "k", false)
+		raw, _ = tier.codec.Append(raw, "v")
+		mini.Set(tier.keys.redisKey("k"), string(tier.reseal(raw, "k")))
+		f := tier.readOne(t.Context(), "k")
+		if c.dead {
+			if f.State != dewar.RemoteAbsent {
+				t.Errorf("%s: state %d", c.name, f.State)
+			}
+			// It is replaced by a lease, as nobody has a use for it.
+			if f := tier.leaseOne(t.Context(), "k"); f.State != dewar.RemoteGranted {
+				t.Errorf("%s: Lease: state %d", c.name, f.State)
+			}
+			continue
+		}
+		const tolerance = int64(5 * time.Second)
+		near := func(got, want int64) bool {
+			if want == math.MaxInt64 {
+				return got == want
+			}
+			d := got - now.mono - want
+			return -tolerance < d && d < tolerance
+		}
+		if f.State != dewar.RemoteValue || !near(f.Entry.Loaded, c.want.loaded) || !near(f.Entry.Fresh, c.want.fresh) {
+			t.Errorf("%s: state %d, loaded %v, fresh %v", c.name, f.State,
+				time.Duration(f.Entry.Loaded-now.mono), time.Duration(f.Entry.Fresh-now.mono))
+		}
+		if f.Entry.Loaded > dewar.Clock() {
+			t.Errorf("%s: loaded in the future", c.name)
+		}
+	}
+}
+
+func TestEntriesWithoutEndAreKept(t *testing.T) {
+	tier, mini := miniTier(t)
+	f := aFill("k", tier.leaseOne(t.Context(), "k").Fence, "v")
+	f.Entry.Fresh, f.Dead = math.MaxInt64, math.MaxInt64
+	fills := []dewar.Fill[string]{f}
+	if tier.Fill(t.Context(), fills); fills[0].Err != nil {
+		t.Fatal(fills[0].Err)
+	}
+	if got := tier.readOne(t.Context(), "k"); got.Entry.Fresh != math.MaxInt64 || got.State != dewar.RemoteValue {
+		t.Errorf("%+v", got)
+	}
+	if ttl := mini.TTL(tier.keys.redisKey("k")); ttl < maxKeep-time.Hour {
+		t.Errorf("TTL %v", ttl)
+	}
+}
