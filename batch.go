@@ -55,11 +55,12 @@ func (c *Cache[K, V]) GetManyResults(ctx context.Context, keys []K, opts ...Read
 		rs[i] = read[K, V]{key: k, str: str, seen: c.local.Get(str), now: now}
 	}
 	c.getMany(ctx, rs, need{readOptions: gatherOptions(opts)})
+	now = Clock()
 	for i := range rs {
 		r := &rs[i]
 		remembered := r.result.Status == StatusNegative && c.rules.negativeTTL > 0
 		if _, twice := results[r.key]; !twice && (r.err == nil || remembered) {
-			results[r.key] = r.result
+			results[r.key] = r.aged(now)
 		}
 	}
 	return results, c.batchError(rs)
@@ -80,25 +81,32 @@ func (c *Cache[K, V]) getMany(ctx context.Context, rs []read[K, V], n need) {
 }
 
 // answerAll claims the flights of all reads at once, launches those that are
-// new as one group, and waits for every one.
+// new as one group, and waits for every one. Reads whose flight was another's
+// and did not do start over, together.
 func (c *Cache[K, V]) answerAll(ctx context.Context, rs []read[K, V], n need) {
-	var group []*flight[K, V]
-	for i := range rs {
-		if c.start(ctx, &rs[i], n) {
-			if group == nil {
-				group = make([]*flight[K, V], 0, len(rs)-i)
+	n.caller, n.chain = ctx, chainOf(ctx)
+	left := len(rs)
+	for first := true; left > 0; first = false {
+		var group []*flight[K, V]
+		flights := slab[K, V]{want: left}
+		for i := range rs {
+			r := &rs[i]
+			if (first || r.flight != nil) && c.start(ctx, r, &n, &flights) {
+				if group == nil {
+					group = make([]*flight[K, V], 0, left)
+				}
+				group = append(group, r.flight)
 			}
-			group = append(group, rs[i].flight)
 		}
-	}
-	if len(group) > 0 {
-		c.goRun(func() { c.fly(group) })
-	}
-	for i := range rs {
-		r, n := &rs[i], n
-		for r.flight != nil && c.await(ctx, r, &n) {
-			if c.start(ctx, r, n) {
-				c.launch(r.flight)
+		c.launchGroup(ctx, group)
+		left = 0
+		for i := range rs {
+			if r := &rs[i]; r.flight == nil {
+				continue
+			} else if c.await(ctx, r, &n) {
+				left++
+			} else {
+				r.flight = nil
 			}
 		}
 	}

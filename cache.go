@@ -72,7 +72,7 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 	if err := c.openTiers(); err != nil {
 		return nil, err
 	}
-	c.table = newTable[K](c.local, &c.rules)
+	c.table = newTable[K](c.local, &c.rules, &c.wg)
 	c.life, c.end = context.WithCancelCause(context.Background())
 	c.write, c.quit = context.WithCancel(context.Background())
 	c.bucket.open(c)
@@ -131,20 +131,18 @@ func (c *Cache[K, V]) Get(ctx context.Context, k K, opts ...ReadOption) (V, erro
 // and, when it is stale, why.
 func (c *Cache[K, V]) GetResult(ctx context.Context, k K, opts ...ReadOption) (Result[V], error) {
 	r := c.get(ctx, k, need{readOptions: gatherOptions(opts)})
-	return r.result, r.err
+	return r.aged(Clock()), r.err
 }
 
 // get is a read that missed the hit path, or has options.
 func (c *Cache[K, V]) get(ctx context.Context, k K, n need) read[K, V] {
 	r := read[K, V]{key: k, str: c.keys.str(k), now: Clock()}
 	r.seen = c.local.Get(r.str)
-	for again := true; again; {
-		again = false
-		if c.start(ctx, &r, n) {
-			c.launch(r.flight)
-		}
-		if r.flight != nil {
-			again = c.await(ctx, &r, &n)
+	n.caller, n.chain = ctx, chainOf(ctx)
+	var alone slab[K, V]
+	for again := true; again; again = r.flight != nil && c.await(ctx, &r, &n) {
+		if c.start(ctx, &r, &n, &alone) {
+			c.launch(ctx, r.flight)
 		}
 	}
 	if n.cacheOnly && c.remote != nil && errors.Is(r.err, ErrNotCached) {
@@ -190,10 +188,6 @@ func (c *Cache[K, V]) tally(r *read[K, V]) {
 		c.count.add(countCollapsed, 1)
 	}
 }
-
-// begin counts a flight or a write that Close must wait for. It is called
-// under a lock under which the cache was not closed.
-func (c *Cache[K, V]) begin() { c.wg.Add(1) }
 
 // goRun runs do on a goroutine that Close waits for. The caller is itself
 // counted, so the count cannot be at zero.
@@ -248,7 +242,9 @@ func (c *Cache[K, V]) close() error {
 		c.quit()
 		if n := c.overdue.Load(); n > 0 {
 			errs = append(errs, fmt.Errorf("dewar: %d loads ignore their context and are still running: make the loader return when its context ends", n))
+			break
 		}
+		<-done // what is left are remote writes, and they have just been called off
 	}
 	c.quit()
 	errs = append(errs, c.backfill.lost(), c.journal.lost())

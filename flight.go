@@ -19,32 +19,58 @@ type flight[K comparable, V any] struct {
 	key    K
 	str    string
 	need   need
-	caller context.Context // the first caller's: only its values are used
-	begun  int64           // on Clock; Flight.Timeout and SoftTimeout count from here
-	local  *Entry[V]       // what the local tier had
-	writes uint64          // Sets, Invalidates and Expires before this flight
-	marked bool            // the remote tier is not to be read or written
+	begun  int64     // on Clock; Flight.Timeout and SoftTimeout count from here
+	local  *Entry[V] // what the local tier had
+	writes uint64    // Sets, Invalidates and Expires before this flight
 	shard  *shard[K, V]
-	stripe int
-	done   chan struct{} // closed when out is there to be read
+	stripe uint8
+	marked bool // the remote tier is not to be read or written
 
 	// Used by the goroutine that has the flight in hand, before it settles.
-	fence  Fence // what the remote tier has, or our lease
-	leased bool  // fence is our lease
 	vacant bool  // the remote tier had nothing: ask for the lease
+	leased bool  // fence is our lease
+	fence  Fence // what the remote tier has, or our lease
+
+	// Guarded by shard.mu.
+	detached bool          // written over since, or superseded: the outcome is stored nowhere
+	settled  bool          // out is written and will not change
+	done     chan struct{} // closed when over; nil while nobody waits
 
 	// stale is the stale copy that the remote tier had; nil while there is none.
 	// staleFound is closed when it is set; nil where nobody would wait for it.
 	stale      atomic.Pointer[Entry[V]]
 	staleFound chan struct{}
 
-	// Guarded by shard.mu.
-	detached bool // written over since, or superseded: the outcome is stored nowhere
-	settled  bool
-
-	// Written once, before done is closed.
-	out outcome[V]
+	out  outcome[V]  // to be read once over is true
+	over atomic.Bool // set under shard.mu
 }
+
+// waiting returns a channel that is closed once the flight is over.
+func (f *flight[K, V]) waiting() <-chan struct{} {
+	f.shard.mu.Lock()
+	defer f.shard.mu.Unlock()
+	if f.over.Load() {
+		return closedChan
+	}
+	if f.done == nil {
+		f.done = make(chan struct{})
+	}
+	return f.done
+}
+
+// overLocked tells whoever waits. It is called once.
+func (f *flight[K, V]) overLocked() {
+	f.over.Store(true)
+	if f.done != nil {
+		close(f.done)
+	}
+}
+
+var closedChan = func() chan struct{} {
+	ch := make(chan struct{})
+	close(ch)
+	return ch
+}()
 
 type outcomeKind uint8
 
@@ -59,14 +85,23 @@ const (
 
 // outcome is how a flight ended.
 type outcome[V any] struct {
+	entry Entry[V]
+	took  time.Duration // of the load behind entry
+	err   error         // with outcomeFailed; with outcomeNegative: the loader's, if it had one
+
 	kind      outcomeKind
-	entry     Entry[V]
-	keep      bool          // entry is to be stored; otherwise what was there is removed
-	tier      string        // TierRemote or TierOrigin
-	took      time.Duration // of the load behind entry
-	err       error         // with outcomeFailed; with outcomeNegative: the loader's, if it had one
-	fallsBack bool          // with outcomeFailed: a stale value may stand in
-	unasked   bool          // with outcomeFailed: the origin is resting after an earlier failure
+	remote    bool // the remote tier answered, not the origin
+	keep      bool // entry is to be stored; otherwise what was there is removed
+	fallsBack bool // with outcomeFailed: a stale value may stand in
+	unasked   bool // with outcomeFailed: the origin is resting after an earlier failure
+}
+
+// tier is where the outcome came from.
+func (o *outcome[V]) tier() string {
+	if o.remote {
+		return TierRemote
+	}
+	return TierOrigin
 }
 
 // lingers reports whether a settled flight still answers for its key: without
@@ -251,7 +286,7 @@ func (c *Cache[K, V]) ask(fs []*flight[K, V], held *slot, call func(ctx context.
 	defer stop()
 
 	if held == nil {
-		s, err := c.guard.acquire(ctx)
+		s, err := c.guard.acquire(ctx, fs[0].need.chain)
 		if err != nil {
 			if errors.Is(err, ErrOverloaded) {
 				c.count.add(countOverloaded, 1)
@@ -299,8 +334,8 @@ func (c *Cache[K, V]) flightContext(fs []*flight[K, V], held *slot) (context.Con
 	ch := &chain{table: c.table, keys: strs, guard: c.guard}
 	in := &flightContext{Context: c.life, chain: ch}
 	if !fs[0].need.background {
-		in.values = fs[0].caller
-		ch.outer = chainOf(fs[0].caller)
+		in.values = fs[0].need.caller
+		ch.outer = fs[0].need.chain
 	}
 	left := later(fs[0].begun, int64(c.cfg.Flight.Timeout)) - Clock()
 	return context.WithTimeoutCause(in, time.Duration(left), ErrTimeout)
@@ -341,7 +376,7 @@ func (c *Cache[K, V]) ttl(k K, v V) int64 {
 }
 
 func (c *Cache[K, V]) loaded(f *flight[K, V], v V, begun, ended int64) outcome[V] {
-	out := outcome[V]{kind: outcomeLoaded, tier: TierOrigin, took: time.Duration(ended - begun)}
+	out := outcome[V]{kind: outcomeLoaded, took: time.Duration(ended - begun)}
 	if ttl := c.ttl(f.key, v); ttl > 0 {
 		out.entry, out.keep = newEntry(&c.rules, v, begun, ended, ttl), true
 	} else {
@@ -351,7 +386,7 @@ func (c *Cache[K, V]) loaded(f *flight[K, V], v V, begun, ended int64) outcome[V
 }
 
 func (c *Cache[K, V]) missing(begun, ended int64, err error) outcome[V] {
-	out := outcome[V]{kind: outcomeNegative, tier: TierOrigin, took: time.Duration(ended - begun), err: err}
+	out := outcome[V]{kind: outcomeNegative, took: time.Duration(ended - begun), err: err}
 	if c.rules.negativeTTL > 0 {
 		out.entry, out.keep = newNegative[V](&c.rules, begun, ended), true
 	} else {
@@ -361,7 +396,7 @@ func (c *Cache[K, V]) missing(begun, ended int64, err error) outcome[V] {
 }
 
 func (c *Cache[K, V]) failed(err error) outcome[V] {
-	return outcome[V]{kind: outcomeFailed, tier: TierOrigin, err: err, fallsBack: c.fallsBack(err)}
+	return outcome[V]{kind: outcomeFailed, err: err, fallsBack: c.fallsBack(err)}
 }
 
 // fallsBack reports whether a stale value may stand in after err.

@@ -30,11 +30,12 @@ type slot struct {
 }
 
 // acquire waits for a slot for a reader's load: ErrOverloaded when none came
-// free in time, the context's cause when that ended first. A load nested in a
-// load before the same guard goes on under the outer one's slot: waiting for
-// another could wait for itself.
-func (g *guard) acquire(ctx context.Context) (slot, error) {
-	if chainOf(ctx).holds(g) {
+// free in time, the context's cause when that ended first. outer is the loads
+// that this one is nested in: where one of them holds a slot of the same
+// guard, this one goes on under it, since waiting for another slot could be
+// waiting for itself.
+func (g *guard) acquire(ctx context.Context, outer *chain) (slot, error) {
+	if outer.holds(g) {
 		return slot{g: g, borrowed: true}, nil
 	}
 	if ctx.Err() != nil {

@@ -66,17 +66,19 @@ func (j *journal[K, V]) add(key string) bool {
 
 func (j *journal[K, V]) run() {
 	wait := journalMinWait
+	hurry := j.hurry
 	for {
 		timer := time.NewTimer(wait + rand.N(wait/2))
 		select {
 		case <-timer.C:
-		case <-j.hurry:
-			timer.Stop()
-			if wait > journalMinWait { // closing: no more than a pause between tries
-				time.Sleep(journalMinWait)
-			}
+		case <-hurry: // closing: at once, then with the shortest pause
+			hurry = nil
+		case <-j.c.write.Done():
 		}
-		wait = min(2*wait, journalMaxWait)
+		timer.Stop()
+		if wait = min(2*wait, journalMaxWait); hurry == nil {
+			wait = journalMinWait
+		}
 		tried, confirmed := j.try()
 		if confirmed > 0 {
 			wait = journalMinWait

@@ -2,6 +2,7 @@ package dewar
 
 import (
 	"context"
+	"slices"
 	"sync"
 	"time"
 
@@ -25,7 +26,7 @@ type lookups[K comparable, V any] struct {
 const lookupsAtOnce = 2
 
 // launch starts a flight that its Get has claimed.
-func (c *Cache[K, V]) launch(f *flight[K, V]) {
+func (c *Cache[K, V]) launch(ctx context.Context, f *flight[K, V]) {
 	if c.remote == nil || f.marked {
 		c.goRun(func() { c.flySingle([]*flight[K, V]{f}) })
 		return
@@ -38,32 +39,65 @@ func (c *Cache[K, V]) launch(f *flight[K, V]) {
 		l.running++
 	}
 	l.mu.Unlock()
-	if start {
+	switch {
+	case !start:
+	case c.mayStay(ctx):
+		if c.lookUpOnce() {
+			c.goRun(c.lookUp)
+		}
+	default:
 		c.goRun(c.lookUp)
 	}
+}
+
+// launchGroup starts the flights that a GetMany has claimed.
+func (c *Cache[K, V]) launchGroup(ctx context.Context, fs []*flight[K, V]) {
+	if len(fs) == 0 {
+		return
+	}
+	if c.mayStay(ctx) {
+		if fs = c.rest(c.consult(fs)); len(fs) > 0 {
+			c.goRun(func() { c.load(c.lease(fs), nil) })
+		}
+		return
+	}
+	c.goRun(func() { c.fly(fs) })
+}
+
+// mayStay reports whether a caller may look into the remote tier on its own
+// goroutine, which saves two switches: it must be one that cannot leave before
+// the round trip ends.
+func (c *Cache[K, V]) mayStay(ctx context.Context) bool {
+	return ctx.Done() == nil && c.rules.softTimeout == 0
 }
 
 // lookUp makes gathered round trips until nothing waits. What the remote tier
 // does not answer goes on elsewhere, so that no load holds up a look-up.
 func (c *Cache[K, V]) lookUp() {
-	l := &c.lookups
-	for {
-		l.mu.Lock()
-		n := min(len(l.waiting), c.cfg.Batch.MaxSize)
-		if n == 0 {
-			l.running--
-			l.mu.Unlock()
-			return
-		}
-		fs := l.waiting[:n:n]
-		if l.waiting = l.waiting[n:]; len(l.waiting) == 0 {
-			l.waiting = nil
-		}
-		l.mu.Unlock()
-		if rest := c.consult(fs); len(rest) > 0 {
-			c.goRun(func() { c.flySingle(rest) })
-		}
+	for c.lookUpOnce() {
 	}
+}
+
+// lookUpOnce makes one gathered round trip. It reports whether more flights
+// wait for one; if none does, it has given the right to look up back.
+func (c *Cache[K, V]) lookUpOnce() (more bool) {
+	l := &c.lookups
+	l.mu.Lock()
+	n := min(len(l.waiting), c.cfg.Batch.MaxSize)
+	fs := l.waiting[:n:n]
+	if l.waiting = l.waiting[n:]; len(l.waiting) == 0 {
+		l.waiting = nil
+	}
+	l.mu.Unlock()
+	if rest := c.consult(fs); len(rest) > 0 {
+		c.goRun(func() { c.flySingle(rest) })
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if more = len(l.waiting) > 0; !more {
+		l.running--
+	}
+	return more
 }
 
 // flySingle carries on the flights of single Gets from after the look-up: each
@@ -156,15 +190,17 @@ func (c *Cache[K, V]) lease(fs []*flight[K, V]) []*flight[K, V] {
 func (c *Cache[K, V]) remotely(fs []*flight[K, V], want func(*flight[K, V]) bool,
 	do func(context.Context, []string, []Found[V]),
 ) (rest []*flight[K, V]) {
-	asked := make([]*flight[K, V], 0, len(fs))
 	keys := make([]string, 0, len(fs))
 	for _, f := range fs {
 		if want(f) {
-			asked = append(asked, f)
 			keys = append(keys, f.str)
 		} else {
 			rest = append(rest, f)
 		}
+	}
+	asked := fs
+	if len(rest) > 0 {
+		asked = slices.DeleteFunc(slices.Clone(fs), func(f *flight[K, V]) bool { return !want(f) })
 	}
 	if len(asked) == 0 {
 		return rest
@@ -237,11 +273,12 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		return true
 	case verdict == verdictRevalidate && (f.local == nil || f.local.Loaded < e.Loaded):
 		c.bucket.add(f.key, f.str, e.Loaded)
-		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, tier: TierRemote, took: found.Took})
+		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took})
 		return true
 	}
 	if !e.Negative() {
-		f.stale.Store(&e)
+		stale := e // a copy of its own: e stays off the heap where it is not needed
+		f.stale.Store(&stale)
 		if f.staleFound != nil {
 			close(f.staleFound)
 		}
@@ -250,7 +287,7 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 }
 
 func hitOutcome[V any](e Entry[V], took time.Duration) outcome[V] {
-	out := outcome[V]{kind: outcomeHit, entry: e, keep: true, tier: TierRemote, took: took}
+	out := outcome[V]{kind: outcomeHit, entry: e, keep: true, remote: true, took: took}
 	if e.Negative() {
 		out.kind = outcomeNegative
 	}
@@ -269,7 +306,7 @@ func (c *Cache[K, V]) rest(fs []*flight[K, V]) []*flight[K, V] {
 			fail := s.failing[f.str]
 			s.mu.Unlock()
 			if now := Clock(); now < fail.until && canFallBack(&c.rules, e, now, f.need.readOptions) {
-				c.settle(f, outcome[V]{kind: outcomeFailed, tier: TierOrigin, err: fail.err, fallsBack: true, unasked: true})
+				c.settle(f, outcome[V]{kind: outcomeFailed, err: fail.err, fallsBack: true, unasked: true})
 				continue
 			}
 		}

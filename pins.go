@@ -65,7 +65,7 @@ func (p *pins[K, V]) pin(k K, str string) {
 	p.count.Store(int64(len(p.byKey)))
 	if !p.running {
 		p.running = true
-		p.c.begin()
+		p.c.wg.Add(1)
 		go p.run() // Close waits for it
 	}
 	p.nudge()

@@ -12,17 +12,20 @@ import (
 //	B:                               Invalidate: detaches the flight, deletes
 //	A: finds itself detached: stores nothing. Had it stored before B, B deletes it.
 func (c *Cache[K, V]) settle(f *flight[K, V], out outcome[V]) {
-	now := Clock()
-	won, detached := c.settleInTable(f, out, now)
+	won, over, detached := c.settleInTable(f, &out)
 	if !won {
 		return
 	}
-	// Written behind before anybody is told: who got the answer and then
-	// calls Wait waits for this write.
-	lingering := c.writeBehind(f, &out, detached)
-	close(f.done)
-	if !lingering && c.lone && !detached {
-		c.table.dropLingering(f)
+	if !over {
+		// Written behind before anybody is told: who has the answer and then
+		// calls Wait waits for this write.
+		lingering := c.writeBehind(f, &out, detached)
+		f.shard.mu.Lock()
+		f.overLocked()
+		if !lingering && c.lone && f.shard.flights[f.str] == f {
+			delete(f.shard.flights, f.str)
+		}
+		f.shard.mu.Unlock()
 	}
 	if !detached && out.keep && c.pins.any() {
 		c.pins.learn(f.str, pinDue(&c.rules, &out.entry))
@@ -30,41 +33,46 @@ func (c *Cache[K, V]) settle(f *flight[K, V], out outcome[V]) {
 	c.wg.Done()
 }
 
-func (c *Cache[K, V]) settleInTable(f *flight[K, V], out outcome[V], now int64) (won, detached bool) {
+// settleInTable is the section in which the outcome becomes true. The flight
+// is over with it unless something remains to be written behind.
+func (c *Cache[K, V]) settleInTable(f *flight[K, V], out *outcome[V]) (won, over, detached bool) {
 	s := f.shard
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if f.settled {
-		return false, f.detached
+		return false, false, f.detached
 	}
-	f.settled, f.out = true, out
-	if f.detached {
-		return true, true
+	f.settled, f.out = true, *out
+	if !f.detached {
+		c.storeLocked(f, out)
 	}
-	if !c.lone || out.kind != outcomeLoaded || !out.keep {
+	if over = f.fence == (Fence{}) || out.remote; over {
+		f.overLocked()
+	}
+	if !f.detached && (over || !c.lone) {
 		delete(s.flights, f.str)
 	}
+	return true, over, f.detached
+}
+
+// storeLocked brings the local tier in line with an outcome.
+func (c *Cache[K, V]) storeLocked(f *flight[K, V], out *outcome[V]) {
+	s := f.shard
 	unmoved := s.gens[f.stripe] <= f.writes
-	switch out.kind {
-	case outcomeLoaded, outcomeNegative:
-		if out.tier == TierOrigin {
-			delete(s.failing, f.str)
-		} else if !unmoved { // a promotion is fenced by the generation, a load by the flight
-			return true, false
-		}
-		if out.keep {
-			c.local.Set(f.str, out.entry)
-		} else {
-			c.local.Delete(f.str)
-		}
-	case outcomeHit, outcomeStale:
-		if unmoved {
+	switch {
+	case out.kind == outcomeFailed:
+		c.keepOldLocked(f, out, Clock(), unmoved)
+	case out.remote:
+		if unmoved { // a promotion is fenced by the generation, a load by its flight
 			c.local.Set(f.str, out.entry)
 		}
-	case outcomeFailed:
-		c.keepOldLocked(f, &out, now, unmoved)
+	case out.keep:
+		delete(s.failing, f.str)
+		c.local.Set(f.str, out.entry)
+	default:
+		delete(s.failing, f.str)
+		c.local.Delete(f.str)
 	}
-	return true, false
 }
 
 // keepOldLocked prepares for the time after a failed load: a stale value is
@@ -103,16 +111,13 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 // writeBehind hands the remote part of an outcome to the backfill. It reports
 // whether the flight stays in the table until that is done.
 func (c *Cache[K, V]) writeBehind(f *flight[K, V], out *outcome[V], detached bool) (lingering bool) {
-	if f.fence == (Fence{}) {
-		return false
-	}
-	fromOrigin := out.kind == outcomeLoaded || out.kind == outcomeNegative && out.tier == TierOrigin
+	fromOrigin := out.kind != outcomeFailed && !out.remote
 	switch {
 	case fromOrigin && out.keep && !detached:
 		w := remoteWrite[V]{fill: Fill[V]{
 			Key: f.str, Fence: f.fence, Entry: out.entry, Took: out.took, Dead: deadAt(&c.rules, &out.entry),
 		}}
-		if c.lone && out.kind == outcomeLoaded {
+		if c.lone {
 			w.done = func() { c.table.dropLingering(f) }
 		}
 		return c.backfill.add(w) && w.done != nil

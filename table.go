@@ -22,7 +22,8 @@ type table[K comparable, V any] struct {
 	seed   maphash.Seed
 	local  LocalTier[V]
 	rules  *rules
-	writes atomic.Uint64 // Sets, Invalidates and Expires so far: the source of generations
+	wg     *sync.WaitGroup // counts flights and writes: it grows under a lock, where closed is false
+	writes atomic.Uint64   // Sets, Invalidates and Expires so far: the source of generations
 	shards [shardCount]shard[K, V]
 }
 
@@ -54,8 +55,8 @@ type failure struct {
 	err   error
 }
 
-func newTable[K comparable, V any](local LocalTier[V], r *rules) *table[K, V] {
-	t := &table[K, V]{seed: maphash.MakeSeed(), local: local, rules: r}
+func newTable[K comparable, V any](local LocalTier[V], r *rules, wg *sync.WaitGroup) *table[K, V] {
+	t := &table[K, V]{seed: maphash.MakeSeed(), local: local, rules: r, wg: wg}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.flights = make(map[string]*flight[K, V])
@@ -78,7 +79,28 @@ type need struct {
 	origin     bool  // only a load will do: Refresh
 	background bool  // the bucket's and Preload's: joins nothing
 	newerThan  int64 // background only: a fresh entry loaded after this needs no refresh
-	supersede  bool  // start a flight of one's own even if there is one
+
+	caller context.Context // its values go to the loader
+	chain  *chain          // the loads that caller runs inside of
+}
+
+// slab allocates the flights of a batch together: they live and die together.
+type slab[K comparable, V any] struct {
+	free []flight[K, V]
+	want int // how many more may be asked for
+}
+
+// slabSize keeps a slab under 32 KiB, above which allocation is slower.
+const slabSize = 100
+
+func (s *slab[K, V]) next() *flight[K, V] {
+	if len(s.free) == 0 {
+		s.free = make([]flight[K, V], min(max(s.want, 1), slabSize))
+	}
+	f := &s.free[0]
+	s.free = s.free[1:]
+	s.want--
+	return f
 }
 
 // claim is how a caller came out of the table: with a flight, with an entry
@@ -92,20 +114,22 @@ type claim[K comparable, V any] struct {
 }
 
 // claim joins the flight of a key or starts one. seen is the entry on which
-// the caller decided to come here.
+// the caller decided to come here, wanting a flight that it joined before and
+// that did not bring what it needs: not to be joined again.
 //
 // It looks at the local tier once more under the lock, since:
 //
 //	A: Get misses in the local tier
 //	B:                               flight ends, stores, leaves the table
 //	A: finds no flight: without the look it would load a second time
-func (t *table[K, V]) claim(ctx context.Context, k K, key string, seen *Entry[V], n need, begin func()) (c claim[K, V]) {
-	if !n.background && chainOf(ctx).loads(t, key) {
+func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, V], now int64, n *need,
+	from *slab[K, V],
+) (c claim[K, V]) {
+	if n.chain.loads(t, key) {
 		c.err = ErrRecursiveLoad
 		return c
 	}
 	s, stripe := t.of(key)
-	now := Clock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
@@ -113,7 +137,7 @@ func (t *table[K, V]) claim(ctx context.Context, k K, key string, seen *Entry[V]
 		return c
 	}
 	f := s.flights[key]
-	if f != nil && f.lingers(now) && !n.reload && !n.supersede {
+	if f != nil && f.lingers(now) && !n.reload && f != wanting {
 		if n.background {
 			return c
 		}
@@ -139,17 +163,15 @@ func (t *table[K, V]) claim(ctx context.Context, k K, key string, seen *Entry[V]
 	if f != nil {
 		f.detached = true
 	}
-	f = &flight[K, V]{
-		key: k, str: key, need: n, caller: ctx, done: make(chan struct{}),
-		begun: now, local: current,
-		writes: t.writes.Load(), marked: s.marks[key].writes > 0,
-		shard: s, stripe: stripe,
-	}
+	f = from.next()
+	f.key, f.str, f.need, f.begun, f.local = k, key, *n, now, current
+	f.shard, f.stripe = s, uint8(stripe)
+	f.writes, f.marked = t.writes.Load(), s.marks[key].writes > 0
 	if t.rules.softTimeout > 0 {
 		f.staleFound = make(chan struct{})
 	}
 	s.flights[key] = f
-	begin()
+	t.wg.Add(1)
 	c.flight, c.own = f, true
 	return c
 }
@@ -158,14 +180,14 @@ func (t *table[K, V]) claim(ctx context.Context, k K, key string, seen *Entry[V]
 // from its end on, no load begun before stores anything, nothing read from the
 // remote tier before is promoted, and, if marked, readers keep away from the
 // remote copy until unmark. It returns the key's new generation.
-func (t *table[K, V]) overwrite(key string, marked bool, edit func(), begin func()) (gen uint64, err error) {
+func (t *table[K, V]) overwrite(key string, marked bool, edit func()) (gen uint64, err error) {
 	s, stripe := t.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return 0, ErrClosed
 	}
-	begin()
+	t.wg.Add(1)
 	gen = t.writes.Add(1)
 	s.gens[stripe] = gen
 	if marked {
@@ -273,14 +295,14 @@ func (t *table[K, V]) dropLingering(f *flight[K, V]) {
 }
 
 // enter counts work that has no key yet, unless the table is closed.
-func (t *table[K, V]) enter(begin func()) bool {
+func (t *table[K, V]) enter() bool {
 	s := &t.shards[0]
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed {
 		return false
 	}
-	begin()
+	t.wg.Add(1)
 	return true
 }
 

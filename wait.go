@@ -14,23 +14,32 @@ type read[K comparable, V any] struct {
 	seen *Entry[V] // what the local tier had
 	now  int64     // when the read began, on Clock
 
-	flight *flight[K, V] // the one it waits for; nil once answered
-	own    bool          // it started that flight
+	flight  *flight[K, V] // the one it waits for; nil once answered
+	own     bool          // it started that flight
+	wanting *flight[K, V] // one that it joined, and that did not bring what it needs
 
-	result Result[V]
+	result Result[V] // without Age
+	loaded int64     // when the load behind the result began, on Clock
 	err    error
 }
 
+// aged returns the result with its age at the instant now.
+func (r *read[K, V]) aged(now int64) Result[V] {
+	if r.loaded != 0 {
+		r.result.Age = time.Duration(max(0, now-r.loaded))
+	}
+	return r.result
+}
+
 // start answers a read that missed the hit path from what the local tier has,
-// or claims a flight for it. again is set when an earlier flight of the read
-// ended without an answer that it can use. It returns whether the caller must
-// launch r.flight.
-func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n need) (launch bool) {
+// or claims a flight for it. It returns whether the caller must launch
+// r.flight.
+func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n *need, from *slab[K, V]) (launch bool) {
 	r.flight = nil
 	v := judge(&c.rules, r.seen, r.now, n.readOptions)
 	err := ctx.Err()
 	leaving := errors.Is(err, context.Canceled) && (v == verdictStale || v == verdictRevalidate)
-	if !n.origin && !n.supersede && !leaving && c.serve(r, r.seen, v, nil) {
+	if !n.origin && !leaving && c.serve(r, r.seen, v, nil) {
 		return false
 	}
 	if n.cacheOnly {
@@ -44,7 +53,7 @@ func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n need) (launch 
 		}
 		return false
 	}
-	cl := c.table.claim(ctx, r.key, r.str, r.seen, n, c.begin)
+	cl := c.table.claim(r.key, r.str, r.seen, r.wanting, r.now, n, from)
 	switch {
 	case cl.entry != nil:
 		c.serve(r, cl.entry, cl.verdict, cl.err)
@@ -83,10 +92,9 @@ func (c *Cache[K, V]) serve(r *read[K, V], e *Entry[V], v verdict, why error) bo
 func (c *Cache[K, V]) answer(r *read[K, V], e *Entry[V], status Status, tier string, err error) {
 	r.result = Result[V]{
 		Status: status, Tier: tier,
-		Age:       time.Duration(max(0, Clock()-e.Loaded)),
 		Collapsed: r.flight != nil && !r.own,
 	}
-	r.err = nil
+	r.err, r.loaded = nil, e.Loaded
 	switch status {
 	case StatusNegative:
 		r.err = err
@@ -101,13 +109,11 @@ func (c *Cache[K, V]) answer(r *read[K, V], e *Entry[V], status Status, tier str
 
 // await waits for the flight of a read: for its end, for the moment from which
 // a stale value will do, or for the caller's own patience to end. It reports
-// whether the read must start over, and how.
+// whether the read must start over.
 func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again bool) {
 	f := r.flight
-	select {
-	case <-f.done:
+	if f.over.Load() {
 		return c.take(r, n)
-	default:
 	}
 	var soft <-chan time.Time
 	var found chan struct{} // waited for only once soft has fired
@@ -116,9 +122,10 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 		defer timer.Stop()
 		soft = timer.C
 	}
+	done := f.waiting()
 	for {
 		select {
-		case <-f.done:
+		case <-done:
 			return c.take(r, n)
 		case <-soft:
 			if c.fallBack(r, n, ErrTimeout) {
@@ -146,9 +153,9 @@ func (c *Cache[K, V]) take(r *read[K, V], n *need) (again bool) {
 	out := &r.flight.out
 	if !r.own {
 		tooOld := n.hasMaxAge && out.entry.Loaded < r.now-n.maxAge
-		tooEasy := n.origin && out.tier != TierOrigin || n.noStale && out.unasked || n.noStale && out.kind == outcomeStale
+		tooEasy := n.origin && out.remote || n.noStale && out.unasked || n.noStale && out.kind == outcomeStale
 		if out.kind != outcomeFailed && tooOld || tooEasy {
-			n.supersede = true
+			r.wanting = r.flight
 			return true
 		}
 	}
@@ -160,7 +167,7 @@ func (c *Cache[K, V]) take(r *read[K, V], n *need) (again bool) {
 	case outcomeStale:
 		c.answer(r, &out.entry, StatusStale, TierRemote, nil)
 	case outcomeNegative:
-		c.answer(r, &out.entry, StatusNegative, out.tier, notFound(out.err))
+		c.answer(r, &out.entry, StatusNegative, out.tier(), notFound(out.err))
 	case outcomeFailed:
 		if !out.fallsBack || !c.fallBack(r, n, out.err) {
 			r.result.Collapsed = !r.own
@@ -185,7 +192,7 @@ func (c *Cache[K, V]) fallBack(r *read[K, V], n *need, why error) bool {
 		if best == nil || r.seen != nil && best.Loaded < r.seen.Loaded {
 			best = r.seen
 		}
-		if found := f.stale.Load(); found != nil && (best == nil || best.Loaded < found.Loaded) {
+		if found := f.stale.Load(); found != nil && (best == nil || best.Loaded <= found.Loaded) {
 			best, tier = found, TierRemote
 		}
 	}

@@ -89,7 +89,7 @@ func (b *bucket[K, V]) add(k K, str string, loaded int64) bool {
 	b.queue = append(b.queue, dueKey[K]{k, str, loaded})
 	if !b.running {
 		b.running = true
-		b.c.begin()
+		b.c.wg.Add(1)
 		go b.run() // Close waits for it
 	}
 	return true
@@ -195,9 +195,10 @@ func (b *bucket[K, V]) len() int {
 // and keys that were loaded since they became due, are left out.
 func (c *Cache[K, V]) claimAll(keys []dueKey[K]) []*flight[K, V] {
 	fs := make([]*flight[K, V], 0, len(keys))
+	flights := slab[K, V]{want: len(keys)}
 	for _, k := range keys {
 		n := need{background: true, newerThan: k.loaded}
-		if cl := c.table.claim(c.life, k.key, k.str, nil, n, c.begin); cl.own {
+		if cl := c.table.claim(k.key, k.str, nil, nil, Clock(), &n, &flights); cl.own {
 			fs = append(fs, cl.flight)
 		}
 	}
@@ -295,7 +296,7 @@ func (p *preload[K, V]) load(keys []dueKey[K]) {
 		if err != nil {
 			return nil // told once, as the context's cause
 		}
-		if !c.table.enter(c.begin) {
+		if !c.table.enter() {
 			s.release()
 			p.add(ErrClosed)
 			return nil
@@ -310,7 +311,7 @@ func (p *preload[K, V]) load(keys []dueKey[K]) {
 		}()
 		for _, f := range <-started {
 			select {
-			case <-f.done:
+			case <-f.waiting():
 				if f.out.kind == outcomeFailed {
 					p.add(KeyError[K]{f.key, f.out.err})
 				}

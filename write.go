@@ -128,7 +128,7 @@ func (c *Cache[K, V]) overwrite(keys []K, edit func(int, *write[K, V])) ([]*writ
 	ws := make([]*write[K, V], len(keys))
 	for i, k := range keys {
 		w := &write[K, V]{key: k, str: c.keys.str(k)}
-		gen, err := c.table.overwrite(w.str, c.remote != nil, func() { edit(i, w) }, c.begin)
+		gen, err := c.table.overwrite(w.str, c.remote != nil, func() { edit(i, w) })
 		if err != nil {
 			for _, before := range ws[:i] { // closed half-way: the remote part will not be done
 				if c.remote != nil {

@@ -33,8 +33,10 @@ type Config[V any] struct {
 // Validate returns every problem of c, joined, or nil.
 func (c Config[V]) Validate() error { return limits[V](c).validate("memory.Config") }
 
-// OpenLocal opens the tier. Memory for its index and ghosts, about 20 bytes an
-// entry of capacity, is taken at once.
+// OpenLocal opens the tier. Of the memory that it takes besides keys and values
+// (some 180 bytes an entry when full) 45 bytes an entry of MaxEntries are taken
+// at once, so MaxEntries should be no larger than meant. With MaxCost that is
+// about 12 MB at most, and the rest follows the entries.
 func (c Config[V]) OpenLocal(string) (dewar.LocalTier[V], error) {
 	if err := c.Validate(); err != nil {
 		return nil, err

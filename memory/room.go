@@ -8,9 +8,9 @@ const (
 	// The border between window and main, as shares of the capacity that are
 	// main's. Zipf's law likes a large main region, recorded traces of
 	// databases and web sites a large window; none likes the extremes.
-	leastBorder = 0.3
+	leastBorder = 0.5
 	firstBorder = 0.7
-	mostBorder  = 0.85
+	mostBorder  = 0.8
 
 	// overfull is the share of the capacity above which main is swept by hand.
 	// ristretto keeps main below mostBorder plus what is pending, except where
@@ -111,13 +111,16 @@ func (t *tier[V, W]) sweepLocked() {
 		s.mu.Lock()
 		link := t.table.Load().bucket(hash)
 		for n := link.Load(); n != nil; n = link.Load() {
-			if n.ticket == 0 && n.uses() == 0 {
-				t.unlinkLocked(n, link)
-				t.evicted.Add(1)
-				s.mu.Unlock()
-				return
+			if n.ticket == 0 {
+				if n.uses() == 0 {
+					t.unlinkLocked(n, link)
+					t.evicted.Add(1)
+					t.ghosts.add(t.hash(t.seed, n.key), fromMain)
+					s.mu.Unlock()
+					return
+				}
+				n.mark.Store(n.tag())
 			}
-			n.mark.Store(n.tag())
 			link = &n.next
 		}
 		s.mu.Unlock()

@@ -105,6 +105,9 @@ func (ks keyspace) parse(raw []byte, key string, env *envelope) verdict {
 	if headSize+keySize+paySize != int64(len(raw)) {
 		return isCorrupt
 	}
+	if raw[3] == kindNegative && paySize != 0 {
+		return isCorrupt
+	}
 	inside, payload := raw[headSize:headSize+keySize], raw[headSize+keySize:]
 	if raw[53]&flagKey != 0 && string(inside) != key || raw[53]&flagKey == 0 && keySize != 0 {
 		return isCorrupt

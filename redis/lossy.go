@@ -82,21 +82,34 @@ func (w *lossWalk) walk(t reflect.Type, path string) {
 	}
 }
 
-// walkKey looks at the type of a map's keys.
+// walkKey looks at the type of a map's keys: what is compared by address is
+// another key after it was decoded.
 func (w *lossWalk) walkKey(t reflect.Type, path string) {
-	switch t.Kind() {
-	case reflect.Pointer:
-		w.lose(path, "is a pointer: its identity is not kept")
-	case reflect.Bool, reflect.String,
-		reflect.Int, reflect.Int8, reflect.Int16, reflect.Int32, reflect.Int64,
-		reflect.Uint, reflect.Uint8, reflect.Uint16, reflect.Uint32, reflect.Uint64,
-		reflect.Float32, reflect.Float64:
-		w.walk(t, path)
-	default:
-		// A key that is encoded as bytes or as a map is not comparable while it
-		// is decoded.
-		w.lose(path, "is a "+t.Kind().String()+", which cannot be decoded as the key of a map")
+	if byAddress(t) {
+		w.lose(path, "is or holds a pointer: another key after decoding")
+		return
 	}
+	w.walk(t, path)
+}
+
+// byAddress reports whether equality of values of t looks at addresses. A
+// time.Time has that of its location inside.
+func byAddress(t reflect.Type) bool {
+	switch {
+	case t == reflect.TypeFor[time.Time](), t.Kind() == reflect.Pointer:
+		return true
+	case reflect.PointerTo(t).Implements(cborMarshaler), reflect.PointerTo(t).Implements(binaryMarshaler):
+		return false
+	case t.Kind() == reflect.Array:
+		return byAddress(t.Elem())
+	case t.Kind() == reflect.Struct:
+		for f := range t.Fields() {
+			if byAddress(f.Type) {
+				return true
+			}
+		}
+	}
+	return false
 }
 
 // walkFields looks at the fields of struct t and of the structs embedded in

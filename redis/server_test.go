@@ -29,7 +29,13 @@ var shared struct {
 	err    error
 }
 
+// quiet drops what go-redis says of servers that these tests kill.
+type quiet struct{}
+
+func (quiet) Printf(context.Context, string, ...any) {}
+
 func TestMain(m *testing.M) {
+	redis.SetLogger(quiet{})
 	code := m.Run()
 	if shared.server != nil {
 		shared.server.stop()

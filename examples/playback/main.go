@@ -1,0 +1,195 @@
+// Playback plays a video platform's readers against dewar, and against what
+// one would write without it.
+//
+// A page of the platform brings twenty to fifty video ids, a player brings
+// one. The catalogue behind them is slow, slower still when everybody comes at
+// once, and at times it is down. Playback sends the same requests, through the
+// same acts (a cold start, an ad break, an outage, ...), to three systems:
+// dewar with a memory and a Redis tier, a cache written as get-then-load, and
+// no cache at all. It prints what the readers saw and what the origin had to
+// bear, and exits with 1 when dewar did not do what it promises.
+//
+// Everything is simulated in this process unless -redis names a server. Where
+// to look first: systems.go, which holds the dewar.Config, then acts.go.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/redis/go-redis/v9"
+)
+
+// Exit codes.
+const (
+	exitClaims      = 1   // a claim did not hold
+	exitUsage       = 2   // a flag, the trace or Redis is no good
+	exitInterrupted = 130 // as a shell says it
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
+	stop()
+	os.Exit(code)
+}
+
+// settings are what the flags say.
+type settings struct {
+	trace    string
+	redis    string
+	duration time.Duration
+	rate     int
+	seed     uint64
+	json     bool
+
+	// patience is how long a reader waits before it gives up.
+	patience time.Duration
+}
+
+// run is main without the process around it.
+func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
+	fail := func(err error) int {
+		// A path or an address may hold anything; the message stays one line.
+		fmt.Fprintln(stderr, "playback:", strings.Join(strings.Fields(err.Error()), " "))
+		return exitUsage
+	}
+	set, err := parse(args)
+	if errors.Is(err, flag.ErrHelp) {
+		fmt.Fprint(stdout, usage())
+		return 0
+	}
+	if err != nil {
+		return fail(fmt.Errorf("%w (-h explains)", err))
+	}
+	rep, err := play(ctx, set, stdout, stderr)
+	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "playback: interrupted")
+		return exitInterrupted
+	case err != nil:
+		return fail(err)
+	case set.json:
+		err = rep.writeJSON(stdout)
+	default:
+		err = rep.writeText(stdout)
+	}
+	if err != nil {
+		return fail(err)
+	}
+	broken := 0
+	for _, c := range rep.Claims {
+		if !c.Held {
+			fmt.Fprintf(stderr, "playback: claim broken: %s: %s\n", c.Claim, c.Detail)
+			broken++
+		}
+	}
+	if broken > 0 {
+		return exitClaims
+	}
+	return 0
+}
+
+// play runs the acts on every system and returns the report.
+func play(ctx context.Context, set settings, stdout, stderr io.Writer) (*report, error) {
+	accesses, err := openTape(set.trace, set.seed)
+	if err != nil {
+		return nil, err
+	}
+	if err := ping(ctx, set.redis); err != nil {
+		return nil, err
+	}
+	out := stdout
+	if set.json {
+		out = stderr
+	}
+	redis.SetLogger(discard{})
+	show := newProgress(out, set, accesses)
+	defer show.stop()
+	th := theatre{set: set, accesses: accesses, show: show}
+	results, err := th.playAll(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return newReport(set, accesses, results), nil
+}
+
+const (
+	defaultDuration = 20 * time.Second
+	defaultRate     = 2000
+	defaultPatience = time.Second
+
+	maxRate = 100_000
+)
+
+func parse(args []string) (settings, error) {
+	set := settings{patience: defaultPatience}
+	fs := set.flags()
+	fs.SetOutput(io.Discard) // what Parse finds wrong is told in one line
+	if err := fs.Parse(args); err != nil {
+		return set, err
+	}
+	switch {
+	case fs.NArg() > 0:
+		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
+	case set.duration < time.Second || set.duration > time.Hour:
+		return set, fmt.Errorf("-duration must be 1s to 1h, not %v", set.duration)
+	case set.rate < 1 || set.rate > maxRate:
+		return set, fmt.Errorf("-rate must be 1 to %d, not %d", maxRate, set.rate)
+	}
+	return set, nil
+}
+
+func (set *settings) flags() *flag.FlagSet {
+	fs := flag.NewFlagSet("playback", flag.ContinueOnError)
+	fs.StringVar(&set.trace, "trace", "", "replay the ids of this recorded trace `file`: gzip of big-endian 32-bit keys;\nwithout it, ids come from a seeded Zipf generator of the same shape")
+	fs.StringVar(&set.redis, "redis", "", "use the Redis 7.0 or newer at this `address` (host:port) instead of an embedded one;\nits keys are named playback-*, and expire by themselves soon after the run")
+	fs.DurationVar(&set.duration, "duration", defaultDuration, "how long the whole run takes, roughly; TTLs and acts scale with it")
+	fs.IntVar(&set.rate, "rate", defaultRate, "requests per second, twice that in the ad break")
+	fs.Uint64Var(&set.seed, "seed", 1, "seed of the requests")
+	fs.BoolVar(&set.json, "json", false, "print the report as one JSON document, and the progress to stderr")
+	return fs
+}
+
+func usage() string {
+	var b strings.Builder
+	b.WriteString(`Playback plays a video platform's readers against dewar (memory, then Redis, then
+a simulated origin that is slow, slower under herds, and fails on command), then
+against a get-then-load cache and no cache, and compares what the readers saw.
+Nothing needs to be installed.
+
+	go run ./examples/playback [flags]
+
+Flags:
+`)
+	var set settings
+	fs := set.flags()
+	fs.SetOutput(&b)
+	fs.PrintDefaults()
+	b.WriteString(`
+Acts:
+`)
+	for _, a := range acts {
+		fmt.Fprintf(&b, "  %-12s  %s\n", a.name, a.story)
+	}
+	b.WriteString(`
+Exit code: 0, or 1 when a claim of the report does not hold, 2 when a flag, the
+trace or Redis is no good, 130 when interrupted.
+`)
+	return b.String()
+}
+
+// discard takes the log of go-redis, which tells of every connection that the
+// acts cut on purpose.
+type discard struct{}
+
+func (discard) Printf(context.Context, string, ...any) {}
+

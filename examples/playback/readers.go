@@ -1,0 +1,87 @@
+package main
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+)
+
+// One request in ten is a page, which brings this many ids; the others are
+// players, which bring one.
+const (
+	pageShare = 10
+	pageMin   = 20
+	pageMax   = 50
+)
+
+// The ad break: everybody asks for these few, and one more is new to all.
+const (
+	adIDs      = 8
+	premiereID = "premiere"
+	herdSize   = 1000
+)
+
+func adID(n int) string { return fmt.Sprintf("ad-%d", n) }
+
+// readers makes up the requests of one system. Two readers of one tape and one
+// seed make the same requests, so that the systems can be compared.
+type readers struct {
+	tape   *tape
+	random *rand.Rand
+	names  map[uint32]string // ids made so far: the tape comes round many times
+
+	at     int // accesses played in all
+	replay int // accesses played again
+}
+
+func newReaders(t *tape, seed uint64) *readers {
+	return &readers{tape: t, random: rand.New(rand.NewPCG(seed, 2)), names: make(map[uint32]string)}
+}
+
+// next returns the ids of the next request: several are a page.
+func (r *readers) next(a *act) []string {
+	page := r.random.IntN(pageShare) == 0
+	if a.ads && r.random.IntN(4) != 0 {
+		if !page {
+			return []string{adID(r.random.IntN(adIDs))}
+		}
+		ids := make([]string, adIDs)
+		for i := range ids {
+			ids[i] = adID(i)
+		}
+		return ids
+	}
+	if !page {
+		return []string{r.id(a.known)}
+	}
+	n := pageMin + r.random.IntN(pageMax-pageMin+1)
+	ids := make([]string, 0, n)
+	for range n {
+		if id := r.id(a.known); !slices.Contains(ids, id) {
+			ids = append(ids, id)
+		}
+	}
+	return ids
+}
+
+// id is the next access of the tape or, when it must be known, the next one
+// of those that were played before.
+func (r *readers) id(known bool) string {
+	at := &r.at
+	if known && r.at < len(r.tape.keys) {
+		if r.replay++; r.replay >= r.at {
+			r.replay = 0
+		}
+		at = &r.replay
+	}
+	key := r.tape.keys[*at%len(r.tape.keys)]
+	if at == &r.at {
+		r.at++
+	}
+	name, ok := r.names[key]
+	if !ok {
+		name = fmt.Sprintf("video-%08x", key)
+		r.names[key] = name
+	}
+	return name
+}

@@ -1,0 +1,211 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/memory"
+	redistier "github.com/dewarcache/dewar/redis"
+	"github.com/redis/go-redis/v9"
+)
+
+// answers counts the ids of a request by where their answer came from.
+type answers struct {
+	memory, redis, origin, stale int
+}
+
+// system is what stands between the readers and the origin.
+type system interface {
+	// video is a player's request, page a page's.
+	video(ctx context.Context, id string) (answers, error)
+	page(ctx context.Context, ids []string) (answers, error)
+	close()
+}
+
+// times are the durations of a run, all scaled by its length.
+type times struct {
+	ttl        time.Duration // of a video
+	adTTL      time.Duration // of an ad: ends several times within the ad break
+	finalTTL   time.Duration // of what will not be edited any more
+	ifError    time.Duration // how long stale answers bridge an outage
+	retryAfter time.Duration
+	patience   time.Duration // of readers, and of calls of the origin
+}
+
+func newTimes(set settings) times {
+	unit := set.duration / 20
+	return times{
+		ttl: 4 * unit, adTTL: unit / 2, finalTTL: max(time.Minute, set.duration),
+		ifError: max(time.Minute, set.duration), retryAfter: unit / 2, patience: set.patience,
+	}
+}
+
+func (t times) of(v Video) time.Duration {
+	switch {
+	case v.Ad:
+		return t.adTTL
+	case v.Final:
+		return t.finalTTL
+	}
+	return t.ttl
+}
+
+// memoryEntries is less than the catalogue: the rest of it is in Redis.
+const memoryEntries = 3000
+
+// cached is the platform with dewar.
+type cached struct {
+	videos *dewar.Cache[string, Video]
+}
+
+func newCached(name string, o *origin, rdb *redis.Client, t times, rate int) (system, error) {
+	videos, err := dewar.New(dewar.Config[string, Video]{
+		Name: name,
+		TTL:  t.ttl,
+		// Ads are rotated often, what is final never changes.
+		TTLOf: func(_ string, v Video) time.Duration { return t.of(v) },
+		Stale: dewar.Stale{
+			IfError:     t.ifError,             // a failing origin goes unseen this long
+			SoftTimeout: 50 * time.Millisecond, // a slow one costs no more than this
+			RetryAfter:  t.retryAfter,
+		},
+		Warm: dewar.Warm{
+			Ahead:         0.8,                   // what is read after 80 % of its TTL is reloaded early,
+			Gather:        25 * time.Millisecond, // many ids in one call,
+			KeysPerSecond: float64(2 * rate),     // and never faster than this
+		},
+		Guard:  dewar.Guard{MaxConcurrent: 3 * originSlots / 4}, // the origin has other clients too
+		Flight: dewar.Flight{Timeout: 3 * t.patience}, // what a reader gave up on still serves the next
+		Local:  memory.Config[Video]{MaxEntries: memoryEntries},
+		Remote: redistier.Config[Video]{
+			Client: rdb,
+			// The embedded Redis shares two busy cores with everything else
+			// here; a Redis of its own can keep the default.
+			Timeout: 500 * time.Millisecond,
+		},
+		Load:     o.Video,
+		LoadMany: o.Videos,
+	})
+	if err != nil {
+		return nil, err
+	}
+	return &cached{videos}, nil
+}
+
+// video would be just Get in an application; the report wants to know where
+// the answer came from.
+func (s *cached) video(ctx context.Context, id string) (a answers, err error) {
+	r, err := s.videos.GetResult(ctx, id)
+	if err == nil {
+		a.count(r)
+	}
+	return a, err
+}
+
+func (s *cached) page(ctx context.Context, ids []string) (a answers, err error) {
+	results, err := s.videos.GetManyResults(ctx, ids)
+	for _, r := range results {
+		a.count(r)
+	}
+	return a, err
+}
+
+func (a *answers) count(r dewar.Result[Video]) {
+	switch {
+	case r.Status == dewar.StatusStale:
+		a.stale++
+	case r.Tier == dewar.TierLocal:
+		a.memory++
+	case r.Tier == dewar.TierRemote:
+		a.redis++
+	default:
+		a.origin++
+	}
+}
+
+func (s *cached) close() { _ = s.videos.Close() }
+
+// getThenLoad is the cache that everybody writes first: ask Redis, on a miss
+// ask the origin, store the answer.
+type getThenLoad struct {
+	prefix string
+	rdb    *redis.Client
+	origin *origin
+	times  times
+}
+
+func (s *getThenLoad) video(ctx context.Context, id string) (a answers, err error) {
+	if raw, err := s.rdb.Get(ctx, s.prefix+id).Bytes(); err == nil {
+		var v Video
+		if json.Unmarshal(raw, &v) == nil {
+			return answers{redis: 1}, nil
+		}
+	}
+	v, err := s.origin.Video(ctx, id)
+	if err != nil {
+		return a, err
+	}
+	if raw, err := json.Marshal(v); err == nil {
+		s.rdb.Set(ctx, s.prefix+id, raw, s.times.of(v)) // a Redis that is down is no reason to fail
+	}
+	return answers{origin: 1}, nil
+}
+
+func (s *getThenLoad) page(ctx context.Context, ids []string) (a answers, err error) {
+	keys := make([]string, len(ids))
+	for i, id := range ids {
+		keys[i] = s.prefix + id
+	}
+	missing := ids
+	if found, err := s.rdb.MGet(ctx, keys...).Result(); err == nil {
+		missing = nil
+		for i, raw := range found {
+			var v Video
+			if str, ok := raw.(string); ok && json.Unmarshal([]byte(str), &v) == nil {
+				a.redis++
+			} else {
+				missing = append(missing, ids[i])
+			}
+		}
+	}
+	if len(missing) == 0 {
+		return a, nil
+	}
+	videos, err := s.origin.Videos(ctx, missing)
+	if err != nil {
+		return a, err
+	}
+	pipe := s.rdb.Pipeline()
+	for id, v := range videos {
+		a.origin++
+		if raw, err := json.Marshal(v); err == nil {
+			pipe.Set(ctx, s.prefix+id, raw, s.times.of(v))
+		}
+	}
+	_, _ = pipe.Exec(ctx)
+	return a, nil
+}
+
+func (*getThenLoad) close() {}
+
+// noCache asks the origin every time.
+type noCache struct {
+	origin *origin
+}
+
+func (s *noCache) video(ctx context.Context, id string) (a answers, err error) {
+	if _, err = s.origin.Video(ctx, id); err == nil {
+		a.origin = 1
+	}
+	return a, err
+}
+
+func (s *noCache) page(ctx context.Context, ids []string) (a answers, err error) {
+	videos, err := s.origin.Videos(ctx, ids)
+	a.origin = len(videos)
+	return a, err
+}
+
+func (*noCache) close() {}
