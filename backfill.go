@@ -119,16 +119,20 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 	if len(fills) > 0 {
 		c.remote.Fill(ctx, fills)
 	}
-	if len(releases) > 0 {
-		c.remote.Release(ctx, releases)
-	}
 	refused := 0
 	for _, f := range fills {
-		if errors.Is(f.Err, ErrFenced) {
+		switch {
+		case errors.Is(f.Err, ErrFenced):
 			refused++
-		} else if f.Err != nil {
+		case f.Err != nil:
 			failed, last = failed+1, f.Err
 		}
+		if errors.Is(f.Err, ErrUnencodable) {
+			releases = append(releases, f) // or its lease would stand in others' way
+		}
+	}
+	if len(releases) > 0 {
+		c.remote.Release(ctx, releases)
 	}
 	c.count.add(countFilled, len(fills)-refused-failed)
 	c.count.add(countFillsRefused, refused)

@@ -3,6 +3,7 @@ package dewar
 import (
 	"context"
 	"errors"
+	"slices"
 )
 
 // GetMany returns the values of keys, asking each layer once: one sweep of the
@@ -35,7 +36,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 	if len(rest) == 0 {
 		return values, nil
 	}
-	c.getMany(ctx, rest, need{readOptions: gatherOptions(opts)})
+	rest = c.getMany(ctx, rest, need{readOptions: gatherOptions(opts)})
 	for i := range rest {
 		if r := &rest[i]; r.err == nil {
 			values[r.key] = r.result.Value
@@ -54,7 +55,7 @@ func (c *Cache[K, V]) GetManyResults(ctx context.Context, keys []K, opts ...Read
 		str := c.keys.str(k)
 		rs[i] = read[K, V]{key: k, str: str, seen: c.local.Get(str), now: now}
 	}
-	c.getMany(ctx, rs, need{readOptions: gatherOptions(opts)})
+	rs = c.getMany(ctx, rs, need{readOptions: gatherOptions(opts)})
 	now = Clock()
 	for i := range rs {
 		r := &rs[i]
@@ -66,8 +67,12 @@ func (c *Cache[K, V]) GetManyResults(ctx context.Context, keys []K, opts ...Read
 	return results, c.batchError(rs)
 }
 
-// getMany answers reads that missed the hit path, or have options.
-func (c *Cache[K, V]) getMany(ctx context.Context, rs []read[K, V], n need) {
+// getMany answers reads that missed the hit path, or have options, and returns
+// those it made of them.
+func (c *Cache[K, V]) getMany(ctx context.Context, rs []read[K, V], n need) []read[K, V] {
+	if n.reload {
+		rs = unique(rs) // the second of two would supersede the first; other reads join it
+	}
 	c.answerAll(ctx, rs, n)
 	if n.cacheOnly && c.remote != nil {
 		c.peek(ctx, rs, n)
@@ -78,6 +83,17 @@ func (c *Cache[K, V]) getMany(ctx context.Context, rs []read[K, V], n need) {
 		}
 		c.tally(&rs[i])
 	}
+	return rs
+}
+
+// unique drops the reads of keys that come again.
+func unique[K comparable, V any](rs []read[K, V]) []read[K, V] {
+	met := make(map[K]struct{}, len(rs))
+	return slices.DeleteFunc(rs, func(r read[K, V]) bool {
+		_, twice := met[r.key]
+		met[r.key] = struct{}{}
+		return twice
+	})
 }
 
 // answerAll claims the flights of all reads at once, launches those that are

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 
@@ -193,7 +194,7 @@ func (c *Cache[K, V]) loadChunk(fs []*flight[K, V], held *slot) {
 		ended := Clock()
 		err = causeOf(ctx, err)
 		answered, got := 0, 0
-		errOf := keyErrors[K](err)
+		errOf := keyErrors(fs, err)
 		for i, f := range fs {
 			if v, ok := m[f.key]; ok {
 				outs[i] = c.loaded(f, v, begun, ended)
@@ -226,16 +227,22 @@ func (c *Cache[K, V]) loadChunk(fs []*flight[K, V], held *slot) {
 	})
 }
 
-// keyErrors turns the error of a LoadMany into one for each key that its map
-// does not have.
-func keyErrors[K comparable](err error) func(K) error {
+// keyErrors turns the error of a LoadMany for fs into one for each key that
+// its map does not have: nil for a key that a *BatchError does not name. One
+// that names none of the keys is not about them, and fails them all: "no such
+// key" would be remembered.
+func keyErrors[K comparable, V any](fs []*flight[K, V], err error) func(K) error {
+	all := func(K) error { return err }
 	var batch *BatchError[K]
 	if !errors.As(err, &batch) {
-		return func(K) error { return err }
+		return all
 	}
 	named := make(map[K]error, len(batch.Errs))
 	for _, e := range batch.Errs {
 		named[e.Key] = e.Err
+	}
+	if !slices.ContainsFunc(fs, func(f *flight[K, V]) bool { return named[f.key] != nil }) {
+		return all
 	}
 	return func(k K) error { return named[k] }
 }

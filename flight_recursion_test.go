@@ -46,6 +46,9 @@ var reads = map[string]func(c *cache, ctx context.Context, k string) (string, er
 	"Get": func(c *cache, ctx context.Context, k string) (string, error) { return c.Get(ctx, k) },
 	"GetMany": func(c *cache, ctx context.Context, k string) (string, error) {
 		vs, err := c.GetMany(ctx, []string{k})
+		if batch, ok := errors.AsType[*dewar.BatchError[string]](err); ok {
+			err = batch.For(k)
+		}
 		return vs[k], err
 	},
 	"Reload": func(c *cache, ctx context.Context, k string) (string, error) { return c.Get(ctx, k, dewar.Reload()) },
@@ -116,17 +119,19 @@ func TestALingeringBatchWithOthersStillKnowsItsOuterLoads(t *testing.T) {
 					cfg.Batch.Linger = 10 * time.Millisecond
 					cfg.Guard.MaxConcurrent = 1
 				}
-				c := reading(t, refs, alter, reads["Get"])
+				c := reading(t, refs, alter, func(c *cache, ctx context.Context, k string) (string, error) {
+					time.Sleep(time.Millisecond)
+					return c.Get(ctx, k)
+				})
 				done := make(chan error, 1)
 				begun := time.Now()
 				go func() {
 					_, err := c.Get(t.Context(), "a")
 					done <- err
 				}()
-				// a's load begins after 10 ms and asks for b at once. By then
-				// an outsider waits in the batch that b falls into.
-				time.Sleep(10*time.Millisecond - 1)
-				synctest.Wait()
+				// a's load begins after 10 ms and asks for b a millisecond later.
+				// By then an outsider waits in the batch that b falls into.
+				time.Sleep(10*time.Millisecond + 1)
 				go c.Get(t.Context(), "outsider")
 				err := <-done
 				if recursive := refs["b"] != ""; errors.Is(err, dewar.ErrRecursiveLoad) != recursive || !recursive && err != nil {

@@ -101,19 +101,19 @@ func (c *Cache[K, V]) lookUpOnce() (more bool) {
 }
 
 // flySingle carries on the flights of single Gets from after the look-up: each
-// load is a call of its own, unless they linger for a LoadMany.
+// load is a call of its own, unless it lingers for a LoadMany. A nested load
+// does not linger: it goes on under its outer load's slot, the others' do not.
 func (c *Cache[K, V]) flySingle(fs []*flight[K, V]) {
 	fs = c.lease(c.rest(fs))
-	if c.cfg.Batch.Linger > 0 {
-		c.linger(fs)
-		return
-	}
 	for i, f := range fs {
-		if i == len(fs)-1 {
+		switch {
+		case c.cfg.Batch.Linger > 0 && f.need.chain == nil:
+			c.linger(f)
+		case i == len(fs)-1:
 			c.loadSingle(f)
-			return
+		default:
+			c.goRun(func() { c.loadSingle(f) })
 		}
-		c.goRun(func() { c.loadSingle(f) })
 	}
 }
 
@@ -131,29 +131,27 @@ type lingering[K comparable, V any] struct {
 	waiting []*flight[K, V] // the first of them brought a timer along
 }
 
-// linger adds flights to the next LoadMany. The first to come waits for the
+// linger adds a flight to the next LoadMany. The first to come waits for the
 // others; a full batch does not wait.
-func (c *Cache[K, V]) linger(fs []*flight[K, V]) {
+func (c *Cache[K, V]) linger(f *flight[K, V]) {
 	l := &c.lingering
-	for _, f := range fs {
-		l.mu.Lock()
-		l.waiting = append(l.waiting, f)
-		n := len(l.waiting)
-		l.mu.Unlock()
-		switch {
-		case n >= c.cfg.Batch.MaxSize:
-			c.goRun(c.lingered)
-		case n == 1:
-			c.goRun(func() {
-				timer := time.NewTimer(c.cfg.Batch.Linger)
-				defer timer.Stop()
-				select {
-				case <-timer.C:
-				case <-c.life.Done():
-				}
-				c.lingered()
-			})
-		}
+	l.mu.Lock()
+	l.waiting = append(l.waiting, f)
+	n := len(l.waiting)
+	l.mu.Unlock()
+	switch {
+	case n >= c.cfg.Batch.MaxSize:
+		c.goRun(c.lingered)
+	case n == 1:
+		c.goRun(func() {
+			timer := time.NewTimer(c.cfg.Batch.Linger)
+			defer timer.Stop()
+			select {
+			case <-timer.C:
+			case <-c.life.Done():
+			}
+			c.lingered()
+		})
 	}
 }
 
@@ -224,7 +222,9 @@ func (c *Cache[K, V]) remotely(fs []*flight[K, V], want func(*flight[K, V]) bool
 func (c *Cache[K, V]) inChunks(n int, do func(from, to int)) {
 	size := c.cfg.Batch.MaxSize
 	if n <= size {
-		do(0, n)
+		if n > 0 {
+			do(0, n)
+		}
 		return
 	}
 	var g errgroup.Group

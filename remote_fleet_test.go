@@ -114,6 +114,14 @@ func (s *steps) fail(step string, err error) {
 	s.fails[step] = err
 }
 
+// atKeys is at, for an operation on keys; one without any is no step.
+func (s *steps) atKeys(step string, keys []string) error {
+	if len(keys) == 0 {
+		return nil
+	}
+	return s.at(step)
+}
+
 func (s *steps) at(step string) error {
 	s.mu.Lock()
 	s.log = append(s.log, step)
@@ -173,8 +181,8 @@ func startProcess(t *testing.T, srv *dewartest.Remote[string], origin *ledger, c
 	p := &process{steps: &steps{}, t: t, srv: srv}
 	p.chaos = &dewartest.Chaos[string]{
 		Remote:    srv,
-		Intercept: func(op string, _ []string) error { return p.at(op) },
-		Answer:    func(op string, _ []string) error { return p.at(op + " answered") },
+		Intercept: func(op string, keys []string) error { return p.atKeys(op, keys) },
+		Answer:    func(op string, keys []string) error { return p.atKeys(op+" answered", keys) },
 	}
 	cfg := fleetConfig{
 		Name: fleetName, TTL: time.Minute, NegativeTTL: time.Minute, Jitter: -1,
@@ -271,5 +279,8 @@ func beginWrite(do func() error) <-chan answer {
 	return begin(func() (string, error) { return "", do() })
 }
 
-// smallLocal describes a local tier for a cache that the test closes itself.
-var smallLocal = memory.Otter[string]{MaxEntries: 10_000}
+// The two engines, small enough for a test that opens many caches.
+var (
+	smallLocal    = memory.Otter[string]{MaxEntries: 10_000}
+	ristrettoTier = memory.Config[string]{MaxEntries: 10_000}
+)

@@ -129,19 +129,24 @@ func TestReadOptionsAtEveryAge(t *testing.T) {
 		{"Reload", Stale{}, readOptions{reload: true}, []verdict{verdictLoad, verdictLoad, verdictLoad, verdictLoad, verdictLoad}},
 		{"Reload NoStale", s, readOptions{reload: true, noStale: true}, []verdict{verdictLoad, verdictLoad, verdictLoad, verdictLoad, verdictLoad}},
 		{
-			"MaxAge(7s)", s, readOptions{hasMaxAge: true, maxAge: 7 * sec},
+			"MaxAge(7s)", s,
+			readOptions{hasMaxAge: true, maxAge: 7 * sec},
 			[]verdict{verdictHit, verdictFallback, verdictFallback, verdictFallback, verdictLoad},
 		},
 		{
-			"MaxAge(7s)", Stale{WhileRevalidate: time.Minute}, readOptions{hasMaxAge: true, maxAge: 7 * sec},
+			"MaxAge(7s)",
+			Stale{WhileRevalidate: time.Minute},
+			readOptions{hasMaxAge: true, maxAge: 7 * sec},
 			[]verdict{verdictHit, verdictLoad, verdictLoad, verdictLoad, verdictLoad},
 		},
 		{
-			"MaxAge(1h)", s, readOptions{hasMaxAge: true, maxAge: 3600 * sec},
+			"MaxAge(1h)", s,
+			readOptions{hasMaxAge: true, maxAge: 3600 * sec},
 			[]verdict{verdictHit, verdictDue, verdictRevalidate, verdictFallback, verdictLoad},
 		},
 		{
-			"MaxAge(max)", s, readOptions{hasMaxAge: true, maxAge: math.MaxInt64},
+			"MaxAge(max)", s,
+			readOptions{hasMaxAge: true, maxAge: math.MaxInt64},
 			[]verdict{verdictHit, verdictDue, verdictRevalidate, verdictFallback, verdictLoad},
 		},
 	}

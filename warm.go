@@ -98,7 +98,9 @@ func (b *bucket[K, V]) add(k K, str string, loaded int64) bool {
 // run drains the bucket until it is empty.
 func (b *bucket[K, V]) run() {
 	defer b.c.wg.Done()
-	b.sleep(b.c.cfg.Warm.Gather)
+	if b.chunk > 1 { // otherwise there is nothing to gather for
+		b.sleep(b.c.cfg.Warm.Gather)
+	}
 	for {
 		s, err := b.c.guard.acquireBackground(b.c.life)
 		if err != nil {
@@ -122,13 +124,20 @@ func (b *bucket[K, V]) run() {
 				continue
 			}
 		}
-		keys := b.take(n)
-		b.c.goRun(func() {
-			defer s.release()
-			defer b.done(keys)
-			b.c.loadBackground(b.c.claimAll(keys), &s)
-		})
+		keys, last := b.take(n)
+		if last {
+			b.load(keys, s) // saves a goroutine's start, which takes its time on a busy machine
+			return
+		}
+		b.c.goRun(func() { b.load(keys, s) })
 	}
+}
+
+// load makes one call of the origin for keys from the bucket.
+func (b *bucket[K, V]) load(keys []dueKey[K], s slot) {
+	defer s.release()
+	defer b.done(keys)
+	b.c.loadBackground(b.c.claimAll(keys), &s)
 }
 
 func (b *bucket[K, V]) sleep(d time.Duration) {
@@ -147,14 +156,16 @@ func (b *bucket[K, V]) ready() int {
 	return min(len(b.queue), b.chunk)
 }
 
-func (b *bucket[K, V]) take(n int) []dueKey[K] {
+// take takes n keys out. If they were the last, the goroutine counts as ended:
+// the next key to fall in starts another.
+func (b *bucket[K, V]) take(n int) (keys []dueKey[K], last bool) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	keys := b.queue[:n:n]
-	if b.queue = b.queue[n:]; len(b.queue) == 0 {
-		b.queue = nil
+	keys, b.queue = b.queue[:n:n], b.queue[n:]
+	if last = len(b.queue) == 0; last {
+		b.queue, b.running = nil, false
 	}
-	return keys
+	return keys, last
 }
 
 func (b *bucket[K, V]) done(keys []dueKey[K]) {

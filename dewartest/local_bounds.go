@@ -5,8 +5,6 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"sync"
-
-	"github.com/dewarcache/dewar"
 )
 
 // slack is by how many entries a tier may exceed its capacity: those whose

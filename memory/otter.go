@@ -1,7 +1,6 @@
 package memory
 
 import (
-	"sync"
 	"sync/atomic"
 
 	"github.com/maypok86/otter/v2"
@@ -13,7 +12,7 @@ import (
 const maxWeight = 1<<32 - 1
 
 // otterTier is the otter engine. Time stays in the entry: otter is given
-// neither an expiry nor a refresh, and so needs no goroutine that stays.
+// neither an expiry nor a refresh, and so runs no goroutine of its own.
 type otterTier[V any, W weight] struct {
 	weigh    func(key string, e *dewar.Entry[V]) W
 	capacity int64
@@ -22,40 +21,6 @@ type otterTier[V any, W weight] struct {
 	cache    *otter.Cache[string, *weighed[V, W]]
 	evicted  atomic.Uint64
 	closed   atomic.Bool
-	crew     crew
-}
-
-// crew runs otter's maintenance off the reader's path, each on a goroutine of
-// its own that ends when it is done, and knows when all have ended.
-type crew struct {
-	mu      sync.Mutex // mu guards leaving, and running against an Add during Wait
-	leaving bool
-	running sync.WaitGroup
-}
-
-func (c *crew) run(maintain func()) {
-	c.mu.Lock()
-	leaving := c.leaving
-	if !leaving {
-		c.running.Add(1)
-	}
-	c.mu.Unlock()
-	if leaving {
-		maintain()
-		return
-	}
-	go func() { // leave waits for it
-		defer c.running.Done()
-		maintain()
-	}()
-}
-
-// leave waits for what is running. Later maintenance runs on its caller.
-func (c *crew) leave() {
-	c.mu.Lock()
-	c.leaving = true
-	c.mu.Unlock()
-	c.running.Wait()
 }
 
 // weighed is an entry with its weight, found before otter locked anything.
@@ -76,7 +41,9 @@ func openOtter[V any](l limits[V]) (dewar.LocalTier[V], error) {
 func newOtter[V any, W weight](capacity int64, weighted bool, weigh func(string, *dewar.Entry[V]) W) (*otterTier[V, W], error) {
 	t := &otterTier[V, W]{weigh: weigh, capacity: capacity, unit: 1, weighted: weighted}
 	options := &otter.Options[string, *weighed[V, W]]{
-		Executor: t.crew.run,
+		// Whoever fills a buffer empties it: another goroutine would outlive
+		// Close, and leave the bound open until it is scheduled.
+		Executor: func(maintain func()) { maintain() },
 		OnAtomicDeletion: func(e otter.DeletionEvent[string, *weighed[V, W]]) {
 			if e.WasEvicted() {
 				t.evicted.Add(1)
@@ -122,7 +89,7 @@ func (t *otterTier[V, W]) Set(key string, e dewar.Entry[V]) {
 		return
 	}
 	t.cache.Set(key, &weighed[V, W]{weight: w, entry: e})
-	// The bound is not left to when the crew is scheduled.
+	// While another goroutine empties otter's buffers, ours only adds to them.
 	if t.weighted || int64(t.cache.EstimatedSize()) > t.capacity {
 		t.cache.CleanUp()
 	}
@@ -157,6 +124,5 @@ func (t *otterTier[V, W]) Stats() dewar.LocalStats {
 func (t *otterTier[V, W]) Close() {
 	t.closed.Store(true)
 	t.cache.InvalidateAll()
-	t.crew.leave()
 	t.cache.CleanUp()
 }

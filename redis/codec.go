@@ -62,6 +62,13 @@ func CBOR[V any]() Codec[V] {
 	return c
 }
 
+// inPlace is a codec that spares the copies of a returned value.
+type inPlace[V any] interface {
+	// decodeInto decodes src into *v, which is zero; on an error *v may be
+	// anything.
+	decodeInto(src []byte, v *V) error
+}
+
 type cborCodec[V any] struct {
 	loss    error
 	endless bool // the type contains itself or an interface: values may be nested without end
@@ -85,11 +92,13 @@ func (c *cborCodec[V]) Append(dst []byte, v V) ([]byte, error) {
 	return buf.Bytes(), nil
 }
 
-func (*cborCodec[V]) Decode(src []byte) (V, error) {
+func (c *cborCodec[V]) Decode(src []byte) (V, error) {
 	var v V
-	err := cborDecoder.Unmarshal(src, &v)
+	err := c.decodeInto(src, &v)
 	return v, err
 }
+
+func (*cborCodec[V]) decodeInto(src []byte, v *V) error { return cborDecoder.Unmarshal(src, v) }
 
 var cborEncoder = func() cbor.UserBufferEncMode {
 	mode, err := cbor.EncOptions{

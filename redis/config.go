@@ -191,6 +191,7 @@ func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error
 		maxValue: c.MaxValue,
 		leasePX:  millis(o.LeaseFor),
 	}
+	t.into, _ = t.codec.(inPlace[V])
 	if n, ok := t.codec.(numbered); ok {
 		t.codecNumber = n.number()
 	}

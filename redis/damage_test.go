@@ -373,3 +373,25 @@ func TestEntriesWithoutEndAreKept(t *testing.T) {
 		t.Errorf("TTL %v", ttl)
 	}
 }
+
+func TestFillOfADeadEntryDeletesItsLease(t *testing.T) {
+	tier, mini := miniTier(t)
+	f := aFill("k", tier.leaseOne(t.Context(), "k").Fence, "v")
+	f.Dead = dewar.Clock()
+	fills := []dewar.Fill[string]{f}
+	if tier.Fill(t.Context(), fills); fills[0].Err != nil || mini.Exists(tier.keys.redisKey("k")) {
+		t.Errorf("error %v, there: %v", fills[0].Err, mini.Exists(tier.keys.redisKey("k")))
+	}
+}
+
+func TestZeroFenceNamesNothingThatIsThere(t *testing.T) {
+	tier, mini := miniTier(t)
+	mini.Set(tier.keys.redisKey("k"), string(make([]byte, 64)))
+	if err := tier.fillOne(t.Context(), "k", dewar.Fence{}, "v"); !errors.Is(err, dewar.ErrFenced) {
+		t.Errorf("Fill: %v", err)
+	}
+	fills := []dewar.Fill[string]{{Key: "k"}}
+	if tier.Release(t.Context(), fills); !errors.Is(fills[0].Err, dewar.ErrFenced) || !mini.Exists(tier.keys.redisKey("k")) {
+		t.Errorf("Release: %v", fills[0].Err)
+	}
+}

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/dewarcache/dewar"
 )
@@ -139,6 +140,17 @@ func TestShiftStaysOnTheScale(t *testing.T) {
 	} {
 		if got := shift(c.t, c.plus, c.minus); got != c.want {
 			t.Errorf("shift(%d, %d, %d) = %d, want %d", c.t, c.plus, c.minus, got, c.want)
+		}
+	}
+}
+
+func TestMillisRoundUpAndStayInRange(t *testing.T) {
+	for d, want := range map[time.Duration]int64{
+		-1: 1, 0: 1, 1: 1, time.Millisecond: 1, time.Millisecond + 1: 2,
+		math.MaxInt64: maxKeep.Milliseconds(), maxKeep: maxKeep.Milliseconds(),
+	} {
+		if got := millis(d); got != want {
+			t.Errorf("millis(%v) = %d, want %d", d, got, want)
 		}
 	}
 }

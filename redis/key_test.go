@@ -43,6 +43,7 @@ func FuzzKeyInjectivity(f *testing.F) {
 	f.Add("%sha256:", "sha256:")
 	f.Add(strings.Repeat("x", 200), strings.Repeat("x", 201))
 	f.Add("\xff", "\xfe")
+	f.Add(strings.Repeat("{", 150), strings.Repeat("{", 66)+"aa")
 	ks := newKeyspace("dewar", "videos", "0")
 	f.Fuzz(func(t *testing.T, a, b string) {
 		x, y := ks.redisKey(a), ks.redisKey(b)

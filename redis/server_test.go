@@ -1,13 +1,13 @@
 package redistier
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
 	"net"
 	"os"
 	"os/exec"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -69,6 +69,17 @@ func startServer() (*redisServer, error) {
 	if err != nil {
 		return nil, err
 	}
+	for range 5 {
+		var s *redisServer
+		if s, err = tryServer(path); err == nil {
+			return s, nil
+		}
+	}
+	return nil, err
+}
+
+// tryServer starts a server on a port that is free at this moment.
+func tryServer(path string) (*redisServer, error) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
@@ -76,23 +87,27 @@ func startServer() (*redisServer, error) {
 	addr := l.Addr().String()
 	_, port, _ := net.SplitHostPort(addr)
 	l.Close()
-	var out bytes.Buffer
 	cmd := exec.Command(path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no")
-	cmd.Stdout = &out
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
 	s := &redisServer{addr: addr, cmd: cmd}
 	rdb := redis.NewClient(&redis.Options{Addr: addr})
 	defer rdb.Close()
+	// Somebody else's server may have taken the port in between: it must be
+	// ours that answers.
+	ours := fmt.Sprintf("process_id:%d\r\n", cmd.Process.Pid)
 	for range 500 {
-		if rdb.Ping(context.Background()).Err() == nil {
-			return s, nil
+		if info, err := rdb.Info(context.Background(), "server").Result(); err == nil {
+			if strings.Contains(info, ours) {
+				return s, nil
+			}
+			break
 		}
 		time.Sleep(10 * time.Millisecond)
 	}
 	s.stop()
-	return nil, fmt.Errorf("%s does not answer:\n%s", path, out.String())
+	return nil, fmt.Errorf("%s did not start on %s", path, addr)
 }
 
 func (s *redisServer) stop() {

@@ -16,6 +16,7 @@ type tier[V any] struct {
 	wire
 	keys        keyspace
 	codec       Codec[V]
+	into        inPlace[V] // the codec, if it can
 	codecNumber byte
 	maxValue    int   // bytes
 	leasePX     int64 // ms
@@ -126,8 +127,7 @@ func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains 
 			f.State = dewar.RemoteForeign
 			return remainsAsIs
 		}
-		var err error
-		if f.Entry.Value, err = t.decode(env.payload); err != nil {
+		if err := t.decode(env.payload, &f.Entry.Value); err != nil {
 			t.corrupt.Add(1)
 			*f = dewar.Found[V]{}
 			return remainsDamaged
@@ -141,13 +141,17 @@ func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains 
 
 // decode guards against codecs that panic: a value that was written by a
 // newer version of the program is no reason to end this one.
-func (t *tier[V]) decode(payload []byte) (v V, err error) {
+func (t *tier[V]) decode(payload []byte, v *V) (err error) {
 	defer func() {
 		if r := recover(); r != nil {
 			err = fmt.Errorf("codec panicked: %v", r)
 		}
 	}()
-	return t.codec.Decode(payload)
+	if t.into != nil {
+		return t.into.decodeInto(payload, v)
+	}
+	*v, err = t.codec.Decode(payload)
+	return err
 }
 
 // Lease implements dewar.RemoteTier.

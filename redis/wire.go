@@ -188,8 +188,11 @@ func (w *wire) fetch(ctx context.Context, dks []string, take func(i int, raw str
 func (w *wire) fetchMany(ctx, bounded context.Context, dks []string, each func(i int, raw string, err error)) {
 	args := make([]any, 1, 1+len(dks))
 	args[0] = "mget"
-	for _, dk := range dks {
-		args = append(args, dk)
+	// By pointer, which go-redis takes as well: a string would be allocated
+	// once more for each key. A hook of the client's that looks at arguments
+	// sees pointers.
+	for i := range dks {
+		args = append(args, &dks[i])
 	}
 	reply := replies.Get().(*rawReply)
 	defer reply.put()

@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"sync"
 	"time"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // act is one scene of the play.
@@ -15,8 +17,9 @@ type act struct {
 	length float64 // in twentieths of -duration
 	rate   int     // requests a second, times -rate
 
-	ads   bool // most ask for the same few ids, and a herd for one
-	known bool // readers ask for ids that were asked for before
+	ads   int  // percent of the requests are for the same few ids
+	herd  bool // very many readers ask for one id that is new
+	known bool // the others ask for ids that were asked for before
 
 	begin func(*stage) // what happens to origin and Redis; nil: nothing
 }
@@ -25,30 +28,30 @@ type act struct {
 // what was asked for before: what no cache has ever seen, no cache can answer.
 var acts = []act{
 	{
-		name: coldStart, length: 1.5, rate: 1,
+		name: coldStart, length: 1.25, rate: 1,
 		story: "nothing is cached yet",
 	},
 	{
-		name: steady, length: 1.75, rate: 1,
+		name: steady, length: 1.5, rate: 1,
 		story: "an ordinary evening",
 	},
 	{
-		name: adBreak, length: 1.75, rate: 2, ads: true,
-		story: "twice the requests, most for the same 8 ads, which expire together; and a\n                herd of 1,000 readers asks for one id that nobody has asked for yet",
+		name: adBreak, length: 1.75, rate: 2, ads: 75, herd: true,
+		story: "twice the requests, most for the same 8 ads, which expire together;\nand a herd of 1,000 readers asks at once for an id that is new",
 	},
 	{
-		name: originDown, length: 1.5, rate: 1, known: true,
-		story: "the origin refuses nine calls of ten, and hangs on the tenth",
+		name: originDown, length: 1.5, rate: 1, ads: 5, known: true,
+		story: "the origin refuses nearly all calls, and hangs on one in twenty for half a second",
 		begin: func(s *stage) { s.origin.down.Store(true) },
 	},
 	{
-		name: originBack, length: 1, rate: 1,
+		name: originBack, length: 1, rate: 1, ads: 5,
 		story: "as if nothing had been",
 		begin: func(s *stage) { s.origin.down.Store(false) },
 	},
 	{
-		name: redisDown, length: 1, rate: 1,
-		story: "every connection to Redis is cut, new ones are hung up on",
+		name: redisDown, length: 1, rate: 1, ads: 5,
+		story: "every connection to Redis is cut, new ones are refused",
 		begin: func(s *stage) {
 			if s.redis != nil {
 				s.redis.link.cut()
@@ -56,8 +59,8 @@ var acts = []act{
 		},
 	},
 	{
-		name: redisBack, length: 0.75, rate: 1,
-		story: "as if nothing had been",
+		name: redisBack, length: 1.5, rate: 1, ads: 5,
+		story: "it answers again; go-redis takes up to a second to try",
 		begin: func(s *stage) {
 			if s.redis != nil {
 				s.redis.link.mend()
@@ -93,26 +96,18 @@ type theatre struct {
 // playAll plays on dewar alone first, then on the two that it is compared
 // with, at the same time: they mostly wait.
 func (th *theatre) playAll(ctx context.Context) ([]systemResult, error) {
-	results := make([]systemResult, 3)
-	first, err := th.play(ctx, nameDewar)
+	dewar, err := th.play(ctx, nameDewar)
 	if err != nil {
 		return nil, err
 	}
-	results[0] = first
-	errs := make([]error, len(results))
-	var wg sync.WaitGroup
-	for i, name := range []string{1: nameNaive, 2: nameNoCache} {
-		if name != "" {
-			wg.Go(func() { results[i], errs[i] = th.play(ctx, name) })
-		}
+	var naive, none systemResult
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() (err error) { naive, err = th.play(ctx, nameNaive); return err })
+	g.Go(func() (err error) { none, err = th.play(ctx, nameNoCache); return err })
+	if err := g.Wait(); err != nil {
+		return nil, err
 	}
-	wg.Wait()
-	for _, err := range errs {
-		if err != nil {
-			return nil, err
-		}
-	}
-	return results, nil
+	return []systemResult{dewar, naive, none}, nil
 }
 
 // stage is what one system plays on. Nothing of it is shared with others.
@@ -194,7 +189,7 @@ func (th *theatre) play(ctx context.Context, name string) (systemResult, error) 
 func (th *theatre) perform(ctx context.Context, s *stage, a *act, m *measure) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
-	if a.ads {
+	if a.herd {
 		th.herd(ctx, s, m, &wg)
 	}
 	length := time.Duration(a.length * float64(th.set.duration) / 20)

@@ -37,7 +37,7 @@ func judge(systems []systemResult) []claim {
 		},
 		staleServed(dewar),
 		{
-			Claim:  fmt.Sprintf("the origin sees less than 1/%d of the calls that it sees with no cache", callsBound),
+			Claim:  fmt.Sprintf("the origin gets less than 1/%d of the calls that it gets without a cache", callsBound),
 			Held:   callsBound*dewar.Total.OriginCalls < none.Total.OriginCalls,
 			Detail: fmt.Sprintf("%s of %s", count(dewar.Total.OriginCalls), count(none.Total.OriginCalls)),
 		},
@@ -45,7 +45,7 @@ func judge(systems []systemResult) []claim {
 }
 
 func noErrors(s systemResult, names ...string) claim {
-	c := claim{Claim: "no reader sees an error in the acts " + strings.Join(names, ", "), Held: true}
+	c := claim{Claim: "no reader sees an error in " + strings.Join(names, ", "), Held: true}
 	var requests int64
 	for _, name := range names {
 		a := s.act(name)

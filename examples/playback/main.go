@@ -24,8 +24,6 @@ import (
 	"strings"
 	"syscall"
 	"time"
-
-	"github.com/redis/go-redis/v9"
 )
 
 // Exit codes.
@@ -57,33 +55,33 @@ type settings struct {
 
 // run is main without the process around it.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
-	fail := func(err error) int {
-		// A path or an address may hold anything; the message stays one line.
-		fmt.Fprintln(stderr, "playback:", strings.Join(strings.Fields(err.Error()), " "))
-		return exitUsage
-	}
 	set, err := parse(args)
 	if errors.Is(err, flag.ErrHelp) {
 		fmt.Fprint(stdout, usage())
 		return 0
 	}
 	if err != nil {
-		return fail(fmt.Errorf("%w (-h explains)", err))
+		return fail(stderr, fmt.Errorf("%w (-h explains)", err))
 	}
+	return set.run(ctx, stdout, stderr)
+}
+
+// run plays, reports, and returns the exit code.
+func (set settings) run(ctx context.Context, stdout, stderr io.Writer) int {
 	rep, err := play(ctx, set, stdout, stderr)
 	switch {
 	case ctx.Err() != nil:
 		fmt.Fprintln(stderr, "playback: interrupted")
 		return exitInterrupted
 	case err != nil:
-		return fail(err)
+		return fail(stderr, err)
 	case set.json:
 		err = rep.writeJSON(stdout)
 	default:
 		err = rep.writeText(stdout)
 	}
 	if err != nil {
-		return fail(err)
+		return fail(stderr, err)
 	}
 	broken := 0
 	for _, c := range rep.Claims {
@@ -96,6 +94,12 @@ func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 		return exitClaims
 	}
 	return 0
+}
+
+// fail tells what is wrong in one line, whatever a path or an address holds.
+func fail(stderr io.Writer, err error) int {
+	fmt.Fprintln(stderr, "playback:", strings.Join(strings.Fields(err.Error()), " "))
+	return exitUsage
 }
 
 // play runs the acts on every system and returns the report.
@@ -111,7 +115,6 @@ func play(ctx context.Context, set settings, stdout, stderr io.Writer) (*report,
 	if set.json {
 		out = stderr
 	}
-	redis.SetLogger(discard{})
 	show := newProgress(out, set, accesses)
 	defer show.stop()
 	th := theatre{set: set, accesses: accesses, show: show}
@@ -127,7 +130,11 @@ const (
 	defaultRate     = 2000
 	defaultPatience = time.Second
 
-	maxRate = 100_000
+	// With less, some acts would not have the time or the requests to show
+	// what they are about.
+	minDuration = 2 * time.Second
+	minRate     = 100
+	maxRate     = 100_000
 )
 
 func parse(args []string) (settings, error) {
@@ -140,10 +147,10 @@ func parse(args []string) (settings, error) {
 	switch {
 	case fs.NArg() > 0:
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	case set.duration < time.Second || set.duration > time.Hour:
-		return set, fmt.Errorf("-duration must be 1s to 1h, not %v", set.duration)
-	case set.rate < 1 || set.rate > maxRate:
-		return set, fmt.Errorf("-rate must be 1 to %d, not %d", maxRate, set.rate)
+	case set.duration < minDuration || set.duration > time.Hour:
+		return set, fmt.Errorf("-duration must be 2s to 1h, not %v", set.duration)
+	case set.rate < minRate || set.rate > maxRate:
+		return set, fmt.Errorf("-rate must be %d to %d, not %d", minRate, maxRate, set.rate)
 	}
 	return set, nil
 }
@@ -178,18 +185,12 @@ Flags:
 Acts:
 `)
 	for _, a := range acts {
-		fmt.Fprintf(&b, "  %-12s  %s\n", a.name, a.story)
+		fmt.Fprintf(&b, "  %-12s  %s\n", a.name, strings.ReplaceAll(a.story, "\n", "\n"+strings.Repeat(" ", 16)))
 	}
 	b.WriteString(`
 Exit code: 0, or 1 when a claim of the report does not hold, 2 when a flag, the
-trace or Redis is no good, 130 when interrupted.
+trace or Redis is no good, 130 when interrupted. (go run prints it, and exits
+with 1 for each but 0.)
 `)
 	return b.String()
 }
-
-// discard takes the log of go-redis, which tells of every connection that the
-// acts cut on purpose.
-type discard struct{}
-
-func (discard) Printf(context.Context, string, ...any) {}
-

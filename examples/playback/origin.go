@@ -34,7 +34,7 @@ const (
 
 	// Down, it refuses after a moment, but one call in so many hangs first.
 	originRefuse  = 5 * time.Millisecond
-	originHangOne = 10
+	originHangOne = 20
 	originHang    = 500 * time.Millisecond
 )
 

@@ -92,6 +92,7 @@ func (p *progress) begins(system, act string, m *measure) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.playing = append(p.playing, scene{system, act, m})
+	slices.SortFunc(p.playing, func(a, b scene) int { return strings.Compare(a.system, b.system) })
 }
 
 // ends tells that a system has left its act.
@@ -100,7 +101,7 @@ func (p *progress) ends(system string, r actResult) {
 	defer p.mu.Unlock()
 	p.playing = slices.DeleteFunc(p.playing, func(s scene) bool { return s.system == system })
 	if !p.live {
-		fmt.Fprintf(p.out, "%3.0fs  %-13s  %-11s  %8s requests  %8s errors\n",
+		fmt.Fprintf(p.out, "%3.0fs  %-13s  %-11s  %7s requests  %6s errors\n",
 			time.Since(p.began).Seconds(), system, r.Act, count(r.Requests), count(r.Errors))
 	}
 }

@@ -41,7 +41,7 @@ func newReaders(t *tape, seed uint64) *readers {
 // next returns the ids of the next request: several are a page.
 func (r *readers) next(a *act) []string {
 	page := r.random.IntN(pageShare) == 0
-	if a.ads && r.random.IntN(4) != 0 {
+	if a.ads > 0 && r.random.IntN(100) < a.ads {
 		if !page {
 			return []string{adID(r.random.IntN(adIDs))}
 		}

@@ -2,8 +2,8 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
-	"io"
 	"net"
 	"sync"
 	"time"
@@ -11,6 +11,13 @@ import (
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
 )
+
+// go-redis logs every connection that the acts cut on purpose.
+func init() { redis.SetLogger(discard{}) }
+
+type discard struct{}
+
+func (discard) Printf(context.Context, string, ...any) {}
 
 // pingFor is how long a Redis named by -redis has to answer.
 const pingFor = 2 * time.Second
@@ -32,15 +39,15 @@ func ping(ctx context.Context, addr string) error {
 
 // redisStage is a Redis and a link to it that can be cut.
 type redisStage struct {
-	link   *link
+	link   link
 	client *redis.Client
 	stop   func()
 }
 
-// openRedis links to the server at addr or, when that is "", to an embedded
+// openRedis connects to the server at addr or, when that is "", to an embedded
 // one of its own.
 func openRedis(addr string) (*redisStage, error) {
-	stop := func() {}
+	r := &redisStage{stop: func() {}}
 	if addr == "" {
 		mini, err := miniredis.Run()
 		if err != nil {
@@ -48,20 +55,24 @@ func openRedis(addr string) (*redisStage, error) {
 		}
 		addr = mini.Addr()
 		stopClock := runClock(mini)
-		stop = func() { stopClock(); mini.Close() }
+		r.stop = func() { stopClock(); mini.Close() }
 	}
-	l, err := openLink(addr)
-	if err != nil {
-		stop()
-		return nil, fmt.Errorf("link to Redis: %w", err)
-	}
-	client := redis.NewClient(&redis.Options{Addr: l.addr(), ContextTimeoutEnabled: true})
-	return &redisStage{link: l, client: client, stop: stop}, nil
+	r.client = redis.NewClient(&redis.Options{
+		Addr:                  addr,
+		Dialer:                r.link.dial,
+		ContextTimeoutEnabled: true,
+		// go-redis tries three times more, for half a second in all, and
+		// dials five times. In front of an origin that answers in
+		// milliseconds it is better to go on.
+		MaxRetries:      1,
+		MaxRetryBackoff: 16 * time.Millisecond,
+		DialerRetries:   1,
+	})
+	return r, nil
 }
 
 func (r *redisStage) close() {
 	_ = r.client.Close()
-	r.link.close()
 	r.stop()
 }
 
@@ -86,101 +97,52 @@ func runClock(mini *miniredis.Miniredis) (stop func()) {
 	return func() { close(quit); wg.Wait() }
 }
 
-// link is a TCP proxy. Cutting it takes Redis away without touching the
+// link is the way to a Redis. Cutting it takes Redis away without touching the
 // server, which may be somebody's.
 type link struct {
-	target   string
-	listener net.Listener
-	wg       sync.WaitGroup // close waits for every goroutine
-
 	mu    sync.Mutex // guards what follows
 	down  bool
-	conns map[net.Conn]struct{} // of both sides
+	conns []net.Conn // made since the last cut; some may be closed by now
 }
 
-func openLink(target string) (*link, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+var errLinkCut = errors.New("connection refused: the link is cut")
+
+// dial is for redis.Options.
+func (k *link) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+	k.mu.Lock()
+	down := k.down
+	k.mu.Unlock()
+	if down {
+		return nil, errLinkCut
+	}
+	dialer := net.Dialer{Timeout: pingFor}
+	c, err := dialer.DialContext(ctx, network, addr)
 	if err != nil {
 		return nil, err
 	}
-	k := &link{target: target, listener: l, conns: make(map[net.Conn]struct{})}
-	k.wg.Go(k.accept)
-	return k, nil
-}
-
-func (k *link) addr() string { return k.listener.Addr().String() }
-
-// accept ends when the listener is closed.
-func (k *link) accept() {
-	for {
-		near, err := k.listener.Accept()
-		if err != nil {
-			return
-		}
-		k.wg.Go(func() { k.carry(near) })
-	}
-}
-
-// carry copies both ways until one side ends or the link is cut.
-func (k *link) carry(near net.Conn) {
-	defer near.Close()
-	if !k.hold(near) {
-		return
-	}
-	defer k.letGo(near)
-	far, err := net.DialTimeout("tcp", k.target, pingFor)
-	if err != nil {
-		return
-	}
-	defer far.Close()
-	if !k.hold(far) {
-		return
-	}
-	defer k.letGo(far)
-	var back sync.WaitGroup
-	back.Go(func() {
-		_, _ = io.Copy(near, far)
-		_ = near.Close()
-	})
-	_, _ = io.Copy(far, near)
-	_ = far.Close()
-	back.Wait()
-}
-
-// hold keeps c to be closed by a cut; it reports false when the link is down.
-func (k *link) hold(c net.Conn) bool {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	if !k.down {
-		k.conns[c] = struct{}{}
+	if k.down { // cut while dialling
+		_ = c.Close()
+		return nil, errLinkCut
 	}
-	return !k.down
+	k.conns = append(k.conns, c)
+	return c, nil
 }
 
-func (k *link) letGo(c net.Conn) {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	delete(k.conns, c)
-}
-
-// cut ends every connection and hangs up on new ones.
+// cut ends every connection and refuses new ones.
 func (k *link) cut() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.down = true
-	for c := range k.conns {
+	for _, c := range k.conns {
 		_ = c.Close()
 	}
+	k.conns = nil
 }
 
 func (k *link) mend() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.down = false
-}
-
-func (k *link) close() {
-	_ = k.listener.Close()
-	k.cut()
-	k.wg.Wait()
 }

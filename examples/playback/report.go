@@ -140,12 +140,12 @@ func (r *report) writeText(w io.Writer) error {
 func writeTable(b *strings.Builder, s systemResult) {
 	row := func(cells ...string) {
 		var line strings.Builder
-		for i, cell := range cells {
-			gap := strings.Repeat(" ", max(0, columns[i].width-utf8.RuneCountInString(cell)))
+		for i, text := range cells {
+			gap := strings.Repeat(" ", max(0, columns[i].width-utf8.RuneCountInString(text)))
 			if i == 0 {
-				line.WriteString(cell + gap)
+				line.WriteString(text + gap)
 			} else {
-				line.WriteString(gap + cell)
+				line.WriteString(gap + text)
 			}
 		}
 		fmt.Fprintln(b, strings.TrimRight(line.String(), " "))
@@ -160,9 +160,9 @@ func writeTable(b *strings.Builder, s systemResult) {
 	rule := strings.Repeat("-", tableWidth())
 	fmt.Fprintln(b, rule)
 	line := func(a actResult) {
-		row(a.Act, count(a.Requests), count(a.IDs), span(a.P50MS), span(a.P99MS), span(a.P999MS),
+		row(a.Act, cell(a.Requests), cell(a.IDs), span(a.P50MS), span(a.P99MS), span(a.P999MS),
 			share(a.Memory, a.IDs), share(a.Redis, a.IDs), share(a.Origin, a.IDs), share(a.Stale, a.IDs),
-			count(a.OriginCalls), count(a.OriginIDs), count(a.Errors))
+			cell(a.OriginCalls), cell(a.OriginIDs), cell(a.Errors))
 	}
 	for _, a := range s.Acts {
 		line(a)
@@ -192,11 +192,19 @@ func tableWidth() (n int) {
 	return n
 }
 
-// count writes n with commas, zero as a dash: most zeros are good news.
-func count[N int | int64](n N) string {
-	if n == 0 {
+// cell writes n for a table: zero as a dash, millions in short.
+func cell(n int64) string {
+	switch {
+	case n == 0:
 		return "-"
+	case n >= 1_000_000:
+		return fmt.Sprintf("%.2fM", float64(n)/1_000_000)
 	}
+	return count(n)
+}
+
+// count writes n with commas.
+func count[N int | int64](n N) string {
 	s := strconv.FormatInt(int64(n), 10)
 	for i := len(s) - 3; i > 0; i -= 3 {
 		s = s[:i] + "," + s[i:]
@@ -215,11 +223,13 @@ func share(n, all int64) string {
 // span writes a duration with two or three digits.
 func span(ms float64) string {
 	switch {
-	case ms < 1:
+	case ms == 0:
+		return "-"
+	case ms < 0.9995:
 		return fmt.Sprintf("%.0fµs", 1000*ms)
-	case ms < 10:
+	case ms < 9.95:
 		return fmt.Sprintf("%.1fms", ms)
-	case ms < 1000:
+	case ms < 999.5:
 		return fmt.Sprintf("%.0fms", ms)
 	}
 	return fmt.Sprintf("%.2fs", ms/1000)

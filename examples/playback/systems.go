@@ -53,7 +53,7 @@ func (t times) of(v Video) time.Duration {
 }
 
 // memoryEntries is less than the catalogue: the rest of it is in Redis.
-const memoryEntries = 3000
+const memoryEntries = 1500
 
 // cached is the platform with dewar.
 type cached struct {
@@ -77,13 +77,13 @@ func newCached(name string, o *origin, rdb *redis.Client, t times, rate int) (sy
 			KeysPerSecond: float64(2 * rate),     // and never faster than this
 		},
 		Guard:  dewar.Guard{MaxConcurrent: 3 * originSlots / 4}, // the origin has other clients too
-		Flight: dewar.Flight{Timeout: 3 * t.patience}, // what a reader gave up on still serves the next
+		Flight: dewar.Flight{Timeout: 3 * t.patience},           // what a reader gave up on still serves the next
 		Local:  memory.Config[Video]{MaxEntries: memoryEntries},
 		Remote: redistier.Config[Video]{
 			Client: rdb,
 			// The embedded Redis shares two busy cores with everything else
 			// here; a Redis of its own can keep the default.
-			Timeout: 500 * time.Millisecond,
+			Timeout: 250 * time.Millisecond,
 		},
 		Load:     o.Video,
 		LoadMany: o.Videos,

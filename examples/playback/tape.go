@@ -8,6 +8,7 @@ import (
 	"io"
 	"math/rand/v2"
 	"os"
+	"path/filepath"
 )
 
 // The generated tape has the shape of a recorded one of a product page: 95,607
@@ -39,7 +40,7 @@ func openTape(path string, seed uint64) (*tape, error) {
 	if err != nil {
 		return nil, fmt.Errorf("-trace %s: %w", path, err)
 	}
-	return newTape(path, keys), nil
+	return newTape(filepath.Base(path), keys), nil
 }
 
 func newTape(name string, keys []uint32) *tape {
