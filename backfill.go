@@ -27,8 +27,9 @@ type backfill[K comparable, V any] struct {
 
 	mu      sync.Mutex // guards what follows
 	queue   []remoteWrite[V]
-	added   uint64 // writes ever queued
-	ended   uint64 // writes that have ended
+	keys    map[string]int // how many writes of a key have not ended
+	added   uint64         // writes ever queued
+	ended   uint64         // writes that have ended
 	running bool
 	waiters []writeWaiter
 	failed  int   // since the last wait
@@ -41,7 +42,10 @@ type writeWaiter struct {
 	ch    chan struct{}
 }
 
-func (b *backfill[K, V]) open(c *Cache[K, V]) { b.c = c }
+func (b *backfill[K, V]) open(c *Cache[K, V]) {
+	b.c = c
+	b.keys = make(map[string]int)
+}
 
 // add queues a write; it never blocks. It reports false when there is no room.
 // The caller is counted in the cache's wait group.
@@ -56,6 +60,7 @@ func (b *backfill[K, V]) add(w remoteWrite[V]) bool {
 		return false
 	}
 	b.queue = append(b.queue, w)
+	b.keys[w.fill.Key]++
 	b.added++
 	start := !b.running
 	b.running = true
@@ -83,6 +88,11 @@ func (b *backfill[K, V]) run() {
 
 		b.mu.Lock()
 		b.ended += uint64(n)
+		for _, w := range batch {
+			if b.keys[w.fill.Key]--; b.keys[w.fill.Key] == 0 {
+				delete(b.keys, w.fill.Key)
+			}
+		}
 		if failed > 0 {
 			b.failLocked(failed, err)
 		}
@@ -166,6 +176,19 @@ func (b *backfill[K, V]) wait(ctx context.Context) error {
 		}
 	}
 	return b.lost()
+}
+
+// written returns a channel that is closed once the writes of a key that are
+// on their way now have ended; nil when there is none.
+func (b *backfill[K, V]) written(key string) <-chan struct{} {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.keys[key] == 0 {
+		return nil
+	}
+	ch := make(chan struct{})
+	b.waiters = append(b.waiters, writeWaiter{b.added, ch})
+	return ch
 }
 
 // lost tells how many writes failed since it was last asked.

@@ -45,10 +45,11 @@ type Cache[K comparable, V any] struct {
 
 	// wg counts flights and goroutines. It grows from zero only under a lock
 	// under which Close has not yet said closed.
-	wg     sync.WaitGroup
-	closed atomic.Bool
-	once   sync.Once
-	lost   error // what Close returned; read after once
+	wg      sync.WaitGroup
+	closed  atomic.Bool
+	closing atomic.Bool   // somebody is in Close
+	gone    chan struct{} // closed when that has ended
+	lost    error         // what Close returned; written before gone is closed
 
 	count counters
 }
@@ -68,6 +69,7 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 		guard: newGuard(cfg.Guard),
 		trace: cfg.Trace,
 		log:   cfg.Logger,
+		gone:  make(chan struct{}),
 	}
 	if err := c.openTiers(); err != nil {
 		return nil, err
@@ -216,7 +218,11 @@ func (c *Cache[K, V]) Wait(ctx context.Context) error {
 // ignore their context and for a remote tier that does not answer; its error
 // says what was lost or is still running. Closing again returns the same.
 func (c *Cache[K, V]) Close() error {
-	c.once.Do(func() { c.lost = c.close() })
+	if c.closing.CompareAndSwap(false, true) {
+		c.lost = c.close()
+		close(c.gone)
+	}
+	<-c.gone
 	return c.lost
 }
 

@@ -28,9 +28,13 @@ type flight[K comparable, V any] struct {
 	marked bool // the remote tier is not to be read or written
 
 	// Used by the goroutine that has the flight in hand, before it settles.
-	vacant bool  // the remote tier had nothing: ask for the lease
-	leased bool  // fence is our lease
-	fence  Fence // what the remote tier has, or our lease
+	vacant bool // the remote tier had nothing: ask for the lease
+
+	// Written by that goroutine under shard.mu, so that a flight that
+	// supersedes this one can take its lease over.
+	leased     bool  // fence is our lease
+	fence      Fence // what the remote tier has, or our lease
+	superseded *flight[K, V]
 
 	// Guarded by shard.mu.
 	detached bool          // written over since, or superseded: the outcome is stored nowhere

@@ -170,7 +170,38 @@ func (c *Cache[K, V]) consult(fs []*flight[K, V]) []*flight[K, V] {
 	if c.remote == nil {
 		return fs
 	}
+	c.awaitWrites(fs)
 	return c.remotely(fs, func(f *flight[K, V]) bool { return !f.marked }, c.remote.Read)
+}
+
+// awaitWrites waits until what this process has itself on the way to the remote
+// tier is there, for flights that will write over it:
+//
+//	A: load ends with a#1, which waits to be filled under A's lease
+//	B: Reload: finds A's lease, loads a#2, may write nothing
+//	A: fills a#1, older than what the finished Reload has returned
+func (c *Cache[K, V]) awaitWrites(fs []*flight[K, V]) {
+	var written <-chan struct{}
+	for _, f := range fs {
+		if n := &f.need; (n.reload || n.origin || n.background) && written == nil {
+			written = c.backfill.written(f.str)
+		}
+	}
+	if written == nil {
+		return
+	}
+	ctx, cancel := c.lookupContext(fs)
+	defer cancel()
+	select {
+	case <-written:
+	case <-ctx.Done():
+	}
+}
+
+// lookupContext bounds what flights do before they load.
+func (c *Cache[K, V]) lookupContext(fs []*flight[K, V]) (context.Context, context.CancelFunc) {
+	left := later(fs[0].begun, int64(c.cfg.Flight.Timeout)) - Clock()
+	return context.WithTimeoutCause(c.life, time.Duration(left), ErrTimeout)
 }
 
 // lease takes the right to fill for flights that found nothing in the remote
@@ -203,8 +234,7 @@ func (c *Cache[K, V]) remotely(fs []*flight[K, V], want func(*flight[K, V]) bool
 	if len(asked) == 0 {
 		return rest
 	}
-	left := later(asked[0].begun, int64(c.cfg.Flight.Timeout)) - Clock()
-	ctx, cancel := context.WithTimeoutCause(c.life, time.Duration(left), ErrTimeout)
+	ctx, cancel := c.lookupContext(asked)
 	defer cancel()
 	found := make([]Found[V], len(keys))
 	c.inChunks(len(keys), func(from, to int) { do(ctx, keys[from:to], found[from:to]) })
@@ -241,10 +271,13 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 	f.vacant = found.State == RemoteAbsent
 	switch found.State {
 	case RemoteGranted:
-		f.fence, f.leased = found.Fence, true
+		f.hold(found.Fence, true)
+		return false
+	case RemoteLeased:
+		f.takeOver(found.Fence)
 		return false
 	case RemoteValue:
-		f.fence, f.leased = found.Fence, false
+		f.hold(found.Fence, false)
 	default:
 		return false
 	}
@@ -260,7 +293,7 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		// Here only for the fence. The value may still stand in for a failure.
 	case f.need.background:
 		// Another process may have refreshed the key already: adopt that.
-		if now < e.Fresh && (f.local == nil && verdict != verdictDue || f.local != nil && e.Loaded > f.local.Loaded) {
+		if now < e.Fresh && e.Loaded > f.need.newerThan {
 			c.count.add(countAdopted, 1)
 			c.settle(f, hitOutcome(e, found.Took))
 			return true
@@ -272,7 +305,7 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		c.settle(f, hitOutcome(e, found.Took))
 		return true
 	case verdict == verdictRevalidate && (f.local == nil || f.local.Loaded < e.Loaded):
-		c.bucket.add(f.key, f.str, e.Loaded)
+		c.revalidate(f.key, f.str, &e)
 		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took})
 		return true
 	}
@@ -284,6 +317,24 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		}
 	}
 	return false
+}
+
+// hold notes what the flight may write over.
+func (f *flight[K, V]) hold(fence Fence, leased bool) {
+	f.shard.mu.Lock()
+	defer f.shard.mu.Unlock()
+	f.fence, f.leased = fence, leased
+}
+
+// takeOver takes the lease from the flight that this one superseded, if it is
+// that one's: it will write nothing any more.
+func (f *flight[K, V]) takeOver(lease Fence) {
+	f.shard.mu.Lock()
+	defer f.shard.mu.Unlock()
+	if old := f.superseded; old != nil && !old.settled && old.leased && old.fence == lease {
+		old.fence, old.leased = Fence{}, false
+		f.fence, f.leased = lease, true
+	}
 }
 
 func hitOutcome[V any](e Entry[V], took time.Duration) outcome[V] {
@@ -305,7 +356,7 @@ func (c *Cache[K, V]) rest(fs []*flight[K, V]) []*flight[K, V] {
 			s.mu.Lock()
 			fail := s.failing[f.str]
 			s.mu.Unlock()
-			if now := Clock(); now < fail.until && canFallBack(&c.rules, e, now, f.need.readOptions) {
+			if now := Clock(); fail.fallsBack && now < fail.until && canFallBack(&c.rules, e, now, f.need.readOptions) {
 				c.settle(f, outcome[V]{kind: outcomeFailed, err: fail.err, fallsBack: true, unasked: true})
 				continue
 			}

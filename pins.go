@@ -27,10 +27,11 @@ func (c *Cache[K, V]) LetGo(keys ...K) {
 
 // pin is a key that is kept warm.
 type pin[K comparable] struct {
-	key  K
-	str  string
-	next int64 // when to look at it, on Clock
-	at   int   // its place in the heap
+	key    K
+	str    string
+	loaded int64 // when the load of what is known of it began, on Clock
+	next   int64 // when to look at it, on Clock
+	at     int   // its place in the heap
 }
 
 // pins wakes when the first of its keys comes due and puts that into the
@@ -59,7 +60,7 @@ func (p *pins[K, V]) pin(k K, str string) {
 	if p.closed || p.byKey[str] != nil {
 		return
 	}
-	added := &pin[K]{key: k, str: str, next: Clock()}
+	added := &pin[K]{key: k, str: str, loaded: math.MinInt64, next: Clock()}
 	p.byKey[str] = added
 	heap.Push(&p.heap, added)
 	p.count.Store(int64(len(p.byKey)))
@@ -82,12 +83,12 @@ func (p *pins[K, V]) unpin(str string) {
 	}
 }
 
-// learn tells when a pinned key that was just stored comes due.
-func (p *pins[K, V]) learn(str string, due int64) {
+// learn tells when a pinned key that was just stored was loaded and comes due.
+func (p *pins[K, V]) learn(str string, loaded, due int64) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if pinned := p.byKey[str]; pinned != nil {
-		pinned.next = due
+		pinned.loaded, pinned.next = loaded, due
 		heap.Fix(&p.heap, pinned.at)
 		p.nudge()
 	}
@@ -96,7 +97,7 @@ func (p *pins[K, V]) learn(str string, due int64) {
 // poke tells that a pinned key was written or removed: look at it.
 func (p *pins[K, V]) poke(str string) {
 	if p.any() {
-		p.learn(str, Clock())
+		p.learn(str, math.MinInt64, Clock())
 	}
 }
 
@@ -149,17 +150,18 @@ func (p *pins[K, V]) look() (next int64, ok bool) {
 
 // tend looks at one pin whose time has come and returns when to look again.
 func (p *pins[K, V]) tend(pinned *pin[K], now int64) int64 {
-	loaded := int64(math.MinInt64)
 	if e := p.c.local.Get(pinned.str); e != nil {
 		if due := pinDue(&p.c.rules, e); due > now {
 			return due
 		}
-		loaded = e.Loaded
+		pinned.loaded = e.Loaded
+	} else if !p.c.lone {
+		pinned.loaded = math.MinInt64 // evicted: whatever the remote tier has will do
 	}
 	if rest := p.c.table.resting(pinned.str); rest > now {
 		return rest
 	}
-	p.c.bucket.add(pinned.key, pinned.str, loaded)
+	p.c.bucket.add(pinned.key, pinned.str, pinned.loaded)
 	// Storing the entry tells when it comes due. Should the load fail, or the
 	// bucket be full, the pin is looked at again.
 	return later(now, max(1, p.c.rules.retryAfter))

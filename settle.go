@@ -28,7 +28,7 @@ func (c *Cache[K, V]) settle(f *flight[K, V], out outcome[V]) {
 		f.shard.mu.Unlock()
 	}
 	if !detached && out.keep && c.pins.any() {
-		c.pins.learn(f.str, pinDue(&c.rules, &out.entry))
+		c.pins.learn(f.str, out.entry.Loaded, pinDue(&c.rules, &out.entry))
 	}
 	c.wg.Done()
 }
@@ -87,11 +87,11 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if old == nil || old.Negative() || dead(&c.rules, old, now) {
 		return
 	}
-	if out.unasked || !out.fallsBack || errors.Is(out.err, ErrOverloaded) {
-		return // the origin was not asked, or the error is the reader's to see
+	if out.unasked || errors.Is(out.err, ErrOverloaded) || errors.Is(out.err, ErrClosed) {
+		return // the origin was not asked
 	}
 	if now >= old.Fresh {
-		f.shard.failedLocked(f.str, now, c.rules.retryAfter, out.err)
+		f.shard.failedLocked(f.str, now, c.rules.retryAfter, out.err, out.fallsBack)
 		return
 	}
 	// The refresh of a fresh entry: the wait doubles, is spread so that keys
@@ -102,7 +102,7 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 		wait = c.rules.retryAfter << tries
 	}
 	wait -= int64(float64(wait) * 0.2 * rand.Float64())
-	f.shard.failedLocked(f.str, now, wait, out.err)
+	f.shard.failedLocked(f.str, now, wait, out.err, out.fallsBack)
 	again := *old
 	again.Due = min(later(now, wait), old.Fresh)
 	c.local.Set(f.str, again)

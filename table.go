@@ -50,9 +50,10 @@ type mark struct {
 
 // failure remembers that a load failed while there was a stale value to serve.
 type failure struct {
-	until int64 // on Clock: until when the origin is not asked for the key
-	tries int   // failed loads in a row
-	err   error
+	until     int64 // on Clock: until when the origin is not asked for the key
+	tries     int   // failed loads in a row
+	err       error
+	fallsBack bool // readers may be answered with the stale value
 }
 
 func newTable[K comparable, V any](local LocalTier[V], r *rules, wg *sync.WaitGroup) *table[K, V] {
@@ -155,17 +156,18 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 			return c
 		}
 	}
-	if fail, ok := s.failing[key]; ok && !n.noStale && !n.reload && !n.origin && now < fail.until &&
-		canFallBack(t.rules, current, now, n.readOptions) {
+	if fail := s.failing[key]; fail.fallsBack && !n.noStale && !n.reload && !n.origin && !n.background &&
+		now < fail.until && canFallBack(t.rules, current, now, n.readOptions) {
 		c.entry, c.verdict, c.err = current, verdictStale, fail.err
 		return c
 	}
-	if f != nil {
-		f.detached = true
+	superseded := f
+	if superseded != nil {
+		superseded.detached = true
 	}
 	f = from.next()
 	f.key, f.str, f.need, f.begun, f.local = k, key, *n, now, current
-	f.shard, f.stripe = s, uint8(stripe)
+	f.shard, f.stripe, f.superseded = s, uint8(stripe), superseded
 	f.writes, f.marked = t.writes.Load(), s.marks[key].writes > 0
 	if t.rules.softTimeout > 0 {
 		f.staleFound = make(chan struct{})
@@ -271,7 +273,7 @@ func (t *table[K, V]) resting(key string) int64 {
 
 // failedLocked remembers a failed load. Keys that nobody asks for again would
 // stay for ever, so the map is swept when it has doubled.
-func (s *shard[K, V]) failedLocked(key string, now, rest int64, err error) failure {
+func (s *shard[K, V]) failedLocked(key string, now, rest int64, err error, fallsBack bool) {
 	if len(s.failing) >= s.sweepAt {
 		for k, f := range s.failing {
 			if now >= f.until {
@@ -280,9 +282,7 @@ func (s *shard[K, V]) failedLocked(key string, now, rest int64, err error) failu
 		}
 		s.sweepAt = max(64, 2*len(s.failing))
 	}
-	f := failure{until: later(now, rest), tries: s.failing[key].tries + 1, err: err}
-	s.failing[key] = f
-	return f
+	s.failing[key] = failure{until: later(now, rest), tries: s.failing[key].tries + 1, err: err, fallsBack: fallsBack}
 }
 
 // dropLingering takes a settled flight out of the table: see flight.lingers.

@@ -99,7 +99,7 @@ type Found[V any] struct {
 	State RemoteState
 	Entry Entry[V]      // with RemoteValue; on this process's Clock. Due is MinInt64 if negative, else equals Fresh
 	Took  time.Duration // with RemoteValue: how long the load that produced it took
-	Fence Fence         // with RemoteValue and RemoteGranted
+	Fence Fence         // with RemoteValue and RemoteGranted; with RemoteLeased the lease's, if it is known
 	Err   error         // with RemoteFailed
 }
 

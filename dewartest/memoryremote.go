@@ -229,7 +229,7 @@ func (t *memoryTier[V]) lookLocked(key string) dewar.Found[V] {
 	case !ok:
 		return dewar.Found[V]{State: dewar.RemoteAbsent}
 	case it.lease:
-		return dewar.Found[V]{State: dewar.RemoteLeased}
+		return dewar.Found[V]{State: dewar.RemoteLeased, Fence: it.fence}
 	default:
 		return dewar.Found[V]{State: dewar.RemoteValue, Entry: it.entry, Took: it.took, Fence: it.fence}
 	}

@@ -110,7 +110,7 @@ func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains 
 		t.corrupt.Add(1)
 		return remainsDamaged
 	case isLease:
-		f.State = dewar.RemoteLeased
+		f.State, f.Fence = dewar.RemoteLeased, env.fence
 		return remainsAsIs
 	}
 	if !now.clamp(&env) {
