@@ -41,10 +41,10 @@ type flight[K comparable, V any] struct {
 	settled  bool          // out is written and will not change
 	done     chan struct{} // closed when over; nil while nobody waits
 
-	// stale is the stale copy that the remote tier had; nil while there is none.
-	// staleFound is closed when it is set; nil where nobody would wait for it.
-	stale      atomic.Pointer[Entry[V]]
-	staleFound chan struct{}
+	// copy is what the remote tier has and this flight is to replace: stale, or
+	// due. copyFound is closed when it is set; nil where nobody waits for it.
+	copy      atomic.Pointer[Entry[V]]
+	copyFound chan struct{}
 
 	out  outcome[V]  // to be read once over is true
 	over atomic.Bool // set under shard.mu

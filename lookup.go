@@ -198,10 +198,11 @@ func (c *Cache[K, V]) awaitWrites(fs []*flight[K, V]) {
 	}
 }
 
-// lookupContext bounds what flights do before they load.
+// lookupContext bounds what flights do before they load: a remote tier that
+// does not answer may take half of the time that is left, the load has the rest.
 func (c *Cache[K, V]) lookupContext(fs []*flight[K, V]) (context.Context, context.CancelFunc) {
 	left := later(fs[0].begun, int64(c.cfg.Flight.Timeout)) - Clock()
-	return context.WithTimeoutCause(c.life, time.Duration(left), ErrTimeout)
+	return context.WithTimeoutCause(c.life, time.Duration(left/2), ErrTimeout)
 }
 
 // lease takes the right to fill for flights that found nothing in the remote
@@ -310,10 +311,10 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		return true
 	}
 	if !e.Negative() {
-		stale := e // a copy of its own: e stays off the heap where it is not needed
-		f.stale.Store(&stale)
-		if f.staleFound != nil {
-			close(f.staleFound)
+		found := e // so that e stays off the heap where it is not needed
+		f.copy.Store(&found)
+		if f.copyFound != nil {
+			close(f.copyFound)
 		}
 	}
 	return false
@@ -351,7 +352,7 @@ func hitOutcome[V any](e Entry[V], took time.Duration) outcome[V] {
 func (c *Cache[K, V]) rest(fs []*flight[K, V]) []*flight[K, V] {
 	kept := fs[:0:0]
 	for _, f := range fs {
-		if e := f.stale.Load(); e != nil && !f.need.reload && !f.need.origin && !f.need.background {
+		if e := f.copy.Load(); e != nil && !f.need.reload && !f.need.origin && !f.need.background {
 			s := f.shard
 			s.mu.Lock()
 			fail := s.failing[f.str]

@@ -98,16 +98,16 @@ func TestLetGoEndsTheRefreshes(t *testing.T) {
 		cfg.TTL = 10 * time.Second
 		c := open(t, cfg)
 		c.KeepWarm("a", "b")
-		time.Sleep(time.Minute)
+		time.Sleep(61 * time.Second)
 		n := o.count("a")
 		c.LetGo("a", "never pinned")
-		time.Sleep(time.Minute)
+		time.Sleep(61 * time.Second)
 		if o.count("a") != n || o.count("b") <= n || c.Stats().Pinned != 1 {
 			t.Error(n, o.count("a"), o.count("b"))
 		}
 		c.LetGo("b")
 		n = o.count("b")
-		time.Sleep(time.Minute)
+		time.Sleep(61 * time.Second)
 		mustCount(t, o, "b", n)
 		c.KeepWarm("a")
 		time.Sleep(time.Second)

@@ -114,7 +114,6 @@ type modelKey struct {
 	committed []int64 // Clock at which each version was committed; version 0 is there from the start
 	floor     int     // the least version that a read may see that begins now
 	running   map[int]bool
-	allowed   int // loads that writes, Reloads and the like have detached so far
 }
 
 var errPlanned = errors.New("planned failure")
@@ -280,18 +279,21 @@ func (w *world) seen(what string, k, floor int, value string, status dewar.Statu
 
 // result checks what a Result says of itself.
 func (w *world) result(what string, k int, r dewar.Result[string]) {
+	var waited time.Duration // for the other keys of a batch, after this one was found
+	if what == "GetManyResults" {
+		waited = w.plan.Timeout
+	}
 	switch r.Status {
 	case dewar.StatusHit:
-		// Fresh, unless Expire shortened it: never older than the TTL, or a
-		// quarter of it after a slow load.
-		if limit := max(w.plan.TTL, w.plan.Timeout+w.plan.TTL/4); r.Age > limit {
+		// Fresh: never older than the TTL, or a quarter of it after a slow load.
+		if limit := max(w.plan.TTL, w.plan.Timeout+w.plan.TTL/4) + waited; r.Age > limit {
 			w.violated("%s of %s: a fresh value of age %v", what, planKey(k), r.Age)
 		}
 	case dewar.StatusStale:
 		if w.plan.IfError == 0 && w.plan.While == 0 {
 			w.violated("%s of %s: a stale value without a stale window", what, planKey(k))
 		}
-		if limit := max(w.plan.TTL, w.plan.Timeout+w.plan.TTL/4) + max(w.plan.IfError, w.plan.While); r.Age > limit {
+		if limit := max(w.plan.TTL, w.plan.Timeout+w.plan.TTL/4) + max(w.plan.IfError, w.plan.While) + waited; r.Age > limit {
 			w.violated("%s of %s: a stale value of age %v, past hard expiry", what, planKey(k), r.Age)
 		}
 	}
@@ -303,9 +305,8 @@ func (w *world) result(what string, k int, r dewar.Result[string]) {
 // failed checks the error of a read: something must have failed for it.
 func (w *world) failed(ctx context.Context, what string, err error, option int) {
 	w.mu.Lock()
-	faulty, latency := w.faulty, w.loads
+	faulty := w.faulty
 	w.mu.Unlock()
-	_ = latency
 	var panicked *dewar.PanicError
 	switch {
 	case err == nil:
@@ -425,14 +426,9 @@ func (w *world) do(s planStep) {
 	case "Expire":
 		pending(c.Expire(ctx, keys...))
 	case "Refresh":
-		w.mu.Lock()
-		latest := len(w.keys[k].committed) - 1
-		w.mu.Unlock()
-		err := c.Refresh(ctx, keys...)
-		for _, e := range flatten(err) {
+		for _, e := range flatten(c.Refresh(ctx, keys...)) {
 			w.failed(ctx, "Refresh", e, 0)
 		}
-		_ = latest
 	case "Preload":
 		for _, e := range flatten(c.Preload(ctx, slices.Values(keys))) {
 			w.failed(ctx, "Preload", e, 0)
@@ -620,7 +616,7 @@ func (w *world) superseding() bool {
 			case "Refresh": // supersedes what a revalidation answered from the remote tier
 				return true
 			case "load":
-				if s.Outcome == "ignore" {
+				if s.Outcome == "ignore" || s.Latency >= w.plan.Timeout {
 					return true
 				}
 			}

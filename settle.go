@@ -80,7 +80,7 @@ func (c *Cache[K, V]) storeLocked(f *flight[K, V], out *outcome[V]) {
 // stale copy that only the remote tier had is at hand from now on.
 func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64, unmoved bool) {
 	old := c.local.Get(f.str)
-	if found := f.stale.Load(); found != nil && unmoved && (old == nil || old.Loaded < found.Loaded) {
+	if found := f.copy.Load(); found != nil && unmoved && (old == nil || old.Loaded < found.Loaded) {
 		old = found
 		c.local.Set(f.str, *found)
 	}

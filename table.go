@@ -169,8 +169,8 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 	f.key, f.str, f.need, f.begun, f.local = k, key, *n, now, current
 	f.shard, f.stripe, f.superseded = s, uint8(stripe), superseded
 	f.writes, f.marked = t.writes.Load(), s.marks[key].writes > 0
-	if t.rules.softTimeout > 0 {
-		f.staleFound = make(chan struct{})
+	if t.rules.softTimeout > 0 || n.background {
+		f.copyFound = make(chan struct{})
 	}
 	s.flights[key] = f
 	t.wg.Add(1)

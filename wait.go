@@ -116,13 +116,13 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 		return c.take(r, n)
 	}
 	var soft <-chan time.Time
-	var found chan struct{} // waited for only once soft has fired
+	late := false // SoftTimeout is over
 	if c.rules.softTimeout > 0 && !n.noStale {
 		timer := time.NewTimer(time.Duration(later(f.begun, c.rules.softTimeout) - Clock()))
 		defer timer.Stop()
 		soft = timer.C
 	}
-	done := f.waiting()
+	done, found := f.waiting(), f.copyFound
 	for {
 		select {
 		case <-done:
@@ -131,9 +131,20 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 			if c.fallBack(r, n, ErrTimeout) {
 				return false
 			}
-			soft, found = nil, f.staleFound
+			soft, late = nil, true
 		case <-found:
-			if c.fallBack(r, n, ErrTimeout) {
+			// What a refresh goes on to reload may be served at once, or be
+			// what there was none of when SoftTimeout ended.
+			e := f.copy.Load()
+			switch judge(&c.rules, e, Clock(), n.readOptions) {
+			case verdictHit, verdictDue:
+				c.answer(r, e, StatusHit, TierRemote, nil)
+				return false
+			case verdictRevalidate:
+				c.answer(r, e, StatusStale, TierRemote, nil)
+				return false
+			}
+			if late && c.fallBack(r, n, ErrTimeout) {
 				return false
 			}
 			found = nil
@@ -192,7 +203,7 @@ func (c *Cache[K, V]) fallBack(r *read[K, V], n *need, why error) bool {
 		if best == nil || r.seen != nil && best.Loaded < r.seen.Loaded {
 			best = r.seen
 		}
-		if found := f.stale.Load(); found != nil && (best == nil || best.Loaded <= found.Loaded) {
+		if found := f.copy.Load(); found != nil && (best == nil || best.Loaded <= found.Loaded) {
 			best, tier = found, TierRemote
 		}
 	}

@@ -15,18 +15,19 @@ const defaultEntries = 100_000
 // ristretto decides which entries stay. It implements [dewar.LocalOpener].
 type Config[V any] struct {
 	// MaxEntries bounds how many entries are kept, negative ones included.
-	// Defaults to 100,000 when MaxCost is not set either. It excludes MaxCost.
+	// Defaults to 100,000 when MaxCost is not set either. With MaxCost both
+	// bounds hold: an entry then counts as at least MaxCost/MaxEntries.
 	MaxEntries int
 
 	// MaxCost bounds the sum of the entries' costs, in the unit of Cost (bytes,
-	// say). It needs Cost and excludes MaxEntries. Defaults to no such bound.
+	// say). It needs Cost. Defaults to no such bound.
 	MaxCost int64
 
-	// Cost returns what keeping v under key costs. It runs once per Set, on the
-	// goroutine that sets and with no lock held, so it may be slow or panic at
-	// the caller's expense only. A result below 1 counts as 1, and so does a
-	// negative entry, for which Cost is not called. An entry that costs more
-	// than MaxCost is not kept. It needs MaxCost.
+	// Cost returns what keeping v under key costs. It runs once for each entry
+	// stored, while the key is locked: it must be quick and not use the cache.
+	// A result below 1 counts as 1, and so does a negative entry, for which
+	// Cost is not called. An entry that costs more than MaxCost is not kept,
+	// nor is one for which Cost panics. It needs MaxCost.
 	Cost func(key string, v V) int64
 }
 
@@ -92,9 +93,6 @@ func (l limits[V]) validate(name string) error {
 	if l.Cost != nil && l.MaxCost == 0 {
 		problem("Cost needs MaxCost, which is 0")
 	}
-	if l.MaxEntries > 0 && l.MaxCost > 0 {
-		problem("MaxEntries and MaxCost exclude each other: set one")
-	}
 	return errors.Join(errs...)
 }
 
@@ -109,11 +107,24 @@ func (l limits[V]) capacity() int64 {
 	return defaultEntries
 }
 
-// costOf returns what e costs, at least 1. It calls user code: no lock may be
-// held.
-func (l limits[V]) costOf(key string, e *dewar.Entry[V]) int64 {
-	if l.Cost == nil || e.Negative() {
-		return 1
+// costOf returns what e costs, at least 1. It calls user code.
+func (l limits[V]) costOf(key string, e *dewar.Entry[V]) (cost int64) {
+	defer func() {
+		if recover() != nil { // on a goroutine that is nobody's: it would end the process
+			cost = tooDear
+		}
+	}()
+	least := int64(1)
+	if l.MaxEntries > 0 && l.MaxCost > 0 {
+		// So that MaxEntries entries take all of MaxCost: the one bound holds
+		// the other.
+		least = max(1, (l.MaxCost+int64(l.MaxEntries)-1)/int64(l.MaxEntries))
 	}
-	return max(1, l.Cost(key, e.Value))
+	if l.Cost == nil || e.Negative() {
+		return least
+	}
+	return max(least, l.Cost(key, e.Value))
 }
+
+// tooDear is the cost of what Cost could not say the cost of.
+const tooDear = math.MaxInt64

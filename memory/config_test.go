@@ -29,7 +29,7 @@ func TestValidateJoinsAllProblems(t *testing.T) {
 		"MaxCost alone":     {maxCost: 1, want: []string{"MaxCost needs Cost"}},
 		"Cost alone":        {cost: byValue, want: []string{"Cost needs MaxCost"}},
 		"Cost with entries": {maxEntries: 1, cost: byValue, want: []string{"Cost needs MaxCost"}},
-		"both bounds":       {maxEntries: 1, maxCost: 1, cost: byValue, want: []string{"MaxEntries and MaxCost exclude each other"}},
+		"both bounds":       {maxEntries: 1, maxCost: 1, cost: byValue},
 		"several":           {maxEntries: -1, maxCost: 5, want: []string{"MaxEntries is negative", "MaxCost needs Cost"}},
 	}
 	for name, test := range tests {
@@ -87,14 +87,10 @@ func TestCosts(t *testing.T) {
 			if s := tier.Stats(); s.Entries != 4 || s.Cost != 63 {
 				t.Errorf("Stats = %+v, want 4 entries of cost 60, 1, 1 and 1", s)
 			}
-			func() {
-				defer func() {
-					if recover() == nil {
-						t.Error("the panic of Cost did not reach the caller of Set")
-					}
-				}()
-				tier.Set("panics", value(1))
-			}()
+			tier.Set("panics", value(1))
+			if e := tier.Get("panics"); e != nil {
+				t.Errorf("after a Set whose Cost panicked, Get = %v", e)
+			}
 			tier.Set("panics", dewar.NegativeEntry[string](1, 2)) // asks no Cost
 			if tier.Get("panics") == nil {
 				t.Error("a negative entry is not kept")
@@ -125,5 +121,21 @@ func TestOtterKeepsCostsOverItsWeights(t *testing.T) {
 	}
 	if s := tier.Stats(); s.Entries < 8 {
 		t.Errorf("%d entries of a tenth of the capacity", s.Entries)
+	}
+}
+
+func TestBothBoundsHold(t *testing.T) {
+	for name, opener := range openers(10, 1000, byValue) {
+		t.Run(name, func(t *testing.T) {
+			tier := openLocal(t, opener)
+			for _, size := range []int{1, 400} {
+				for i := range 100 {
+					tier.Set(strings.Repeat("k", i+1), dewar.Entry[string]{Value: strings.Repeat("x", size)})
+				}
+				if s := tier.Stats(); s.Entries > 10 || s.Cost > 1000 {
+					t.Errorf("values of %d: Stats = %+v, want at most 10 entries of cost 1000", size, s)
+				}
+			}
+		})
 	}
 }

@@ -80,7 +80,7 @@ func (t *otterTier[V, W]) Get(key string) *dewar.Entry[V] {
 
 // Set keeps e under key and makes room for it.
 func (t *otterTier[V, W]) Set(key string, e dewar.Entry[V]) {
-	w := t.weigh(key, &e) // user code, which may panic: before any lock
+	w := t.weigh(key, &e) // user code: before any lock
 	if w.units() > t.capacity {
 		t.cache.Invalidate(key)
 		return

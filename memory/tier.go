@@ -108,7 +108,7 @@ func (t *tier[V, W]) Get(key string) *dewar.Entry[V] { return t.get(key) }
 
 // Set keeps e under key and makes room for it.
 func (t *tier[V, W]) Set(key string, e dewar.Entry[V]) {
-	w := t.weigh(key, &e) // user code, which may panic: before any lock
+	w := t.weigh(key, &e) // user code: before any lock
 	if w.units() > t.capacity {
 		t.remove(key)
 		return
