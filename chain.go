@@ -2,6 +2,7 @@ package dewar
 
 import (
 	"context"
+	"errors"
 	"slices"
 )
 
@@ -23,11 +24,6 @@ func chainOf(ctx context.Context) *chain {
 	return c
 }
 
-// within returns ctx marked as running inside a load.
-func (c *chain) within(ctx context.Context) context.Context {
-	return context.WithValue(ctx, chainKey{}, c)
-}
-
 // loads reports whether key is being loaded further out in the chain.
 func (c *chain) loads(table any, key string) bool {
 	for ; c != nil; c = c.outer {
@@ -46,4 +42,30 @@ func (c *chain) holds(g *guard) bool {
 		}
 	}
 	return false
+}
+
+// flightContext lives as long as the cache and has the values of a caller.
+type flightContext struct {
+	context.Context                 // the cache's lifetime
+	values          context.Context // nil: none
+	chain           *chain
+}
+
+func (ctx *flightContext) Value(key any) any {
+	if key == (chainKey{}) {
+		return ctx.chain
+	}
+	if v := ctx.Context.Value(key); v != nil || ctx.values == nil {
+		return v
+	}
+	return ctx.values.Value(key)
+}
+
+// causeOf tells a loader's error that is only the end of its context by what
+// ended that: ErrTimeout or ErrClosed.
+func causeOf(ctx context.Context, err error) error {
+	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return context.Cause(ctx)
+	}
+	return err
 }

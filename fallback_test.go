@@ -90,7 +90,7 @@ func TestStaleEndsExactlyAtHardExpiryHoweverOftenItWasServed(t *testing.T) {
 			o.fail(errOrigin)
 			time.Sleep(10*time.Second - 1)
 			mustBeStale(t, c, errOrigin)
-			time.Sleep(1)
+			time.Sleep(time.Nanosecond)
 			mustFail(t, c, "a", errOrigin)
 		})
 	})

@@ -352,32 +352,6 @@ func (c *Cache[K, V]) flightContext(fs []*flight[K, V], held *slot) (context.Con
 	return context.WithTimeoutCause(in, time.Duration(left), ErrTimeout)
 }
 
-// flightContext lives as long as the cache and has the values of a caller.
-type flightContext struct {
-	context.Context                 // the cache's lifetime
-	values          context.Context // nil: none
-	chain           *chain
-}
-
-func (ctx *flightContext) Value(key any) any {
-	if key == (chainKey{}) {
-		return ctx.chain
-	}
-	if v := ctx.Context.Value(key); v != nil || ctx.values == nil {
-		return v
-	}
-	return ctx.values.Value(key)
-}
-
-// causeOf tells a loader's error that is only the end of its context by what
-// ended that: ErrTimeout or ErrClosed.
-func causeOf(ctx context.Context, err error) error {
-	if err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()) {
-		return context.Cause(ctx)
-	}
-	return err
-}
-
 // ttl is the TTL of a loaded or set value; 0 or less: it is not to be stored.
 func (c *Cache[K, V]) ttl(k K, v V) int64 {
 	if c.cfg.TTLOf != nil {

@@ -106,14 +106,14 @@ func TestTheTimeoutBoundsLookUpAndSlotToo(t *testing.T) {
 	})
 }
 
-func TestAHungRemoteTierIsBoundedByTheTimeout(t *testing.T) {
+func TestAHungRemoteTierLeavesTimeForTheLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		cfg := localOnly(newOrigin(0))
+		cfg := localOnly(newOrigin(time.Second))
 		cfg.Remote = slowRemote(newServer(), time.Hour)
 		c := open(t, cfg)
 		begun := time.Now()
-		mustFail(t, c, "a", dewar.ErrTimeout)
-		if took := time.Since(begun); took != 10*time.Second {
+		mustGet(t, c, "a", "a#1")
+		if took := time.Since(begun); took >= 10*time.Second {
 			t.Error("took", took)
 		}
 	})

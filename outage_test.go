@@ -16,6 +16,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/redis/go-redis/v9"
+	"github.com/redis/go-redis/v9/logging"
 
 	"github.com/dewarcache/dewar"
 	"github.com/dewarcache/dewar/dewartest"
@@ -24,6 +25,9 @@ import (
 
 // With a healthy origin, a Redis that fails in whatever way makes reads
 // slower; no reader sees an error or a wrong value.
+
+// go-redis tells of every connection that fails.
+func init() { logging.Disable() }
 
 // liveRedis is a real server that a test stops and starts.
 type liveRedis struct {

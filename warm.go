@@ -70,29 +70,33 @@ func (c *Cache[K, V]) revalidate(k K, str string, e *Entry[V]) {
 // add puts a key into the bucket; it never waits for the origin. It reports
 // whether the key is now in it by this call.
 func (b *bucket[K, V]) add(k K, str string, loaded int64) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.closed {
-		return false
-	}
-	if _, ok := b.held[str]; ok {
-		return false
-	}
-	if len(b.queue) >= b.c.cfg.Warm.Bucket {
+	added, full := b.put(dueKey[K]{k, str, loaded})
+	if full {
 		b.c.count.add(countRefreshDropped, 1)
 		if b.c.trace.RefreshDropped != nil {
 			b.c.trace.RefreshDropped()
 		}
-		return false
 	}
-	b.held[str] = struct{}{}
-	b.queue = append(b.queue, dueKey[K]{k, str, loaded})
+	return added
+}
+
+func (b *bucket[K, V]) put(k dueKey[K]) (added, full bool) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if _, held := b.held[k.str]; held || b.closed {
+		return false, false
+	}
+	if len(b.queue) >= b.c.cfg.Warm.Bucket {
+		return false, true
+	}
+	b.held[k.str] = struct{}{}
+	b.queue = append(b.queue, k)
 	if !b.running {
 		b.running = true
 		b.c.wg.Add(1)
 		go b.run() // Close waits for it
 	}
-	return true
+	return true, false
 }
 
 // run drains the bucket until it is empty.
@@ -186,6 +190,9 @@ func (b *bucket[K, V]) stopIfEmpty() bool {
 func (b *bucket[K, V]) stop() {
 	b.mu.Lock()
 	defer b.mu.Unlock()
+	for _, k := range b.queue {
+		delete(b.held, k.str)
+	}
 	b.running, b.queue = false, nil
 }
 

@@ -86,7 +86,7 @@ func TestMemoryRemoteExpiresToTheNanosecondOfASynctestBubble(t *testing.T) {
 		if state(t, tier, "k") != dewar.RemoteValue {
 			t.Error("gone 1 ns early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if state(t, tier, "k") != dewar.RemoteAbsent {
 			t.Error("there at its hard expiry")
 		}
@@ -96,7 +96,7 @@ func TestMemoryRemoteExpiresToTheNanosecondOfASynctestBubble(t *testing.T) {
 		if !srv.Leased("videos", "k") {
 			t.Error("the lease ended 1 ns early")
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		if srv.Leased("videos", "k") {
 			t.Error("the lease outlived LeaseFor")
 		}

@@ -24,7 +24,7 @@ import (
 
 const benchKeys = 100_000
 
-type payload struct{ id [4]int64 }
+type payload struct{ ID [4]int64 }
 
 // workload is keys of 24 bytes, and an order of reading them: Zipf, s = 1.01.
 type workload struct {

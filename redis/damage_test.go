@@ -256,7 +256,7 @@ func TestUnencodableValuesStayOut(t *testing.T) {
 }
 
 // ownCodec writes the value as it is; "boom" panics, "fail" fails.
-type ownCodec struct{ lies bool }
+type ownCodec struct{}
 
 func (c ownCodec) Append(dst []byte, v string) ([]byte, error) {
 	switch v {

@@ -25,7 +25,8 @@ type (
 		Secret string `cbor:"-" json:"secret"`
 	}
 	dash struct {
-		ID string `json:"-,"` // the name is "-"
+		//lint:ignore SA5008 the name is "-", which is what this tests
+		ID string `json:"-,"`
 	}
 	deep struct {
 		List []map[string]*struct{ In [2]hidden }
@@ -53,12 +54,14 @@ type (
 	}
 	recursiveLossy struct {
 		Next *recursiveLossy
-		f    func()
+		//lint:ignore U1000 unexported on purpose
+		f func()
 	}
 	stamped struct {
 		time.Time
 		Name string
 	}
+	//lint:ignore U1000 unexported on purpose
 	half    struct{ n int }
 	ownCBOR struct{ n int }
 	ownBin  struct{ n int }
