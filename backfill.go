@@ -31,6 +31,7 @@ type backfill[K comparable, V any] struct {
 	added   uint64         // writes ever queued
 	ended   uint64         // writes that have ended
 	running bool
+	corks   int // batches that are being added: the goroutine waits for them
 	waiters []writeWaiter
 	failed  int   // since the last wait
 	lastErr error // of the failed ones
@@ -62,21 +63,42 @@ func (b *backfill[K, V]) add(w remoteWrite[V]) bool {
 	b.queue = append(b.queue, w)
 	b.keys[w.fill.Key]++
 	b.added++
-	start := !b.running
-	b.running = true
+	b.startLocked()
 	b.mu.Unlock()
-	if start {
+	return true
+}
+
+// cork holds the goroutine back while a batch is added, so that the writes of
+// one batch travel together. The caller is counted in the cache's wait group,
+// and calls uncork without waiting for anything.
+func (b *backfill[K, V]) cork() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.corks++
+}
+
+func (b *backfill[K, V]) uncork() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.corks--
+	b.startLocked()
+}
+
+func (b *backfill[K, V]) startLocked() {
+	if !b.running && b.corks == 0 && len(b.queue) > 0 {
+		b.running = true
 		b.c.goRun(b.run)
 	}
-	return true
 }
 
 func (b *backfill[K, V]) run() {
 	for {
 		b.mu.Lock()
 		n := min(len(b.queue), b.c.cfg.Batch.MaxSize)
-		if n == 0 {
-			b.running, b.queue = false, nil
+		if n == 0 || b.corks > 0 {
+			if b.running = false; n == 0 {
+				b.queue = nil
+			}
 			b.mu.Unlock()
 			return
 		}

@@ -25,6 +25,7 @@ func TestWaitReturnsAfterTheWritesBegunBeforeIt(t *testing.T) {
 		a.get("first")
 		first.await(t)
 		waiting := beginWrite(func() error { return a.Wait(t.Context()) })
+		synctest.Wait()
 		second := a.hold("Fill") // of a write that begins after the Wait
 		a.get("second")
 		synctest.Wait()
@@ -35,6 +36,7 @@ func TestWaitReturnsAfterTheWritesBegunBeforeIt(t *testing.T) {
 		}
 		first.open()
 		second.await(t)
+		synctest.Wait()
 		select {
 		case got := <-waiting:
 			if got.err != nil {

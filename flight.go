@@ -219,6 +219,10 @@ func (c *Cache[K, V]) loadChunk(fs []*flight[K, V], held *slot) {
 		}
 		return err
 	}, func(err error) {
+		if c.remote != nil {
+			c.backfill.cork()
+			defer c.backfill.uncork()
+		}
 		for i, f := range fs {
 			if outs[i].kind == outcomeNone {
 				outs[i] = c.failed(err)
