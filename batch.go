@@ -28,7 +28,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 			continue
 		}
 		if rest == nil {
-			rest = make([]read[K, V], 0, len(keys)-hits)
+			rest = c.takeReads(len(keys) - hits)
 		}
 		rest = append(rest, read[K, V]{key: k, str: str, seen: e, now: now})
 	}
@@ -36,25 +36,48 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 	if len(rest) == 0 {
 		return values, nil
 	}
-	rest = c.getMany(ctx, rest, need{readOptions: gatherOptions(opts)})
-	for i := range rest {
-		if r := &rest[i]; r.err == nil {
+	defer c.putReads(rest)
+	answered := c.getMany(ctx, rest, need{readOptions: gatherOptions(opts)})
+	for i := range answered {
+		if r := &answered[i]; r.err == nil {
 			values[r.key] = r.result.Value
 		}
 	}
-	return values, c.batchError(rest)
+	return values, c.batchError(answered)
+}
+
+// readsKept bounds the batches whose memory is kept for the next.
+const readsKept = 1024
+
+// takeReads returns room for n reads, none of them there yet.
+func (c *Cache[K, V]) takeReads(n int) []read[K, V] {
+	if kept, _ := c.reads.Get().(*[]read[K, V]); kept != nil && cap(*kept) >= n {
+		return *kept
+	}
+	return make([]read[K, V], 0, n)
+}
+
+// putReads takes the memory of reads back. Nobody refers to it: flights know
+// nothing of who waits for them.
+func (c *Cache[K, V]) putReads(rs []read[K, V]) {
+	if cap(rs) <= readsKept {
+		clear(rs)
+		rs = rs[:0]
+		c.reads.Put(&rs)
+	}
 }
 
 // GetManyResults is GetMany that also tells of each key where its value came
 // from. Keys that are remembered as missing are in the map, as StatusNegative.
 func (c *Cache[K, V]) GetManyResults(ctx context.Context, keys []K, opts ...ReadOption) (map[K]Result[V], error) {
 	results := make(map[K]Result[V], len(keys))
-	rs := make([]read[K, V], len(keys))
+	rs := c.takeReads(len(keys))
 	now := Clock()
-	for i, k := range keys {
+	for _, k := range keys {
 		str := c.keys.str(k)
-		rs[i] = read[K, V]{key: k, str: str, seen: c.local.Get(str), now: now}
+		rs = append(rs, read[K, V]{key: k, str: str, seen: c.local.Get(str), now: now})
 	}
+	defer c.putReads(rs)
 	rs = c.getMany(ctx, rs, need{readOptions: gatherOptions(opts)})
 	now = Clock()
 	for i := range rs {

@@ -29,6 +29,8 @@ type Cache[K comparable, V any] struct {
 	table     *table[K, V]
 	guard     *guard
 	lookups   lookups[K, V]
+	scratch   sync.Pool // *scratch[V]
+	reads     sync.Pool // *[]read[K, V]
 	lingering lingering[K, V]
 	bucket    bucket[K, V]
 	pins      pins[K, V]

@@ -363,33 +363,29 @@ func TestAWriteUnderWayIsFinishedByClose(t *testing.T) {
 	}
 }
 
-// In real time: goroutines that wait for a sync.Once stop the clock of a
-// bubble.
 func TestConcurrentClosesAllWaitAndGetTheSame(t *testing.T) {
-	release, loading := make(chan struct{}), make(chan struct{})
-	c := dewartest.New(t, fleetConfig{
-		Load: func(context.Context, string) (string, error) { close(loading); <-release; return "", nil },
+	synctest.Test(t, func(t *testing.T) {
+		c, err := dewar.New(fleetConfig{
+			Name: fleetName, TTL: time.Minute, Local: smallLocal,
+			Load: func(context.Context, string) (string, error) { time.Sleep(10 * time.Second); return "", nil },
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		go c.Get(t.Context(), "k") // ends with Close
+		synctest.Wait()
+		start := time.Now()
+		var closes []<-chan answer
+		for range 4 {
+			closes = append(closes, beginWrite(c.Close))
+		}
+		for _, ch := range closes {
+			if got := <-ch; got.err == nil || time.Since(start) != 5*time.Second {
+				t.Errorf("after %v: %v", time.Since(start), got.err)
+			}
+		}
+		time.Sleep(time.Minute) // the loader ends
 	})
-	go c.Get(t.Context(), "k")
-	<-loading
-	var closes []<-chan answer
-	for range 4 {
-		closes = append(closes, beginWrite(c.Close))
-	}
-	time.Sleep(50 * time.Millisecond)
-	for _, ch := range closes {
-		select {
-		case <-ch:
-			t.Error("a Close returned while a load was running")
-		default:
-		}
-	}
-	close(release)
-	for _, ch := range closes {
-		if got := <-ch; got.err != nil {
-			t.Error(got.err)
-		}
-	}
 }
 
 // goroutinesOf returns the stacks of the goroutines that run in a function of

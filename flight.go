@@ -19,7 +19,7 @@ type flight[K comparable, V any] struct {
 	// Set by claim, never changed.
 	key    K
 	str    string
-	need   need
+	need   *need     // shared with the other flights of its batch
 	begun  int64     // on Clock; Flight.Timeout and SoftTimeout count from here
 	local  *Entry[V] // what the local tier had
 	writes uint64    // Sets, Invalidates and Expires before this flight

@@ -183,7 +183,7 @@ func (c *Cache[K, V]) consult(fs []*flight[K, V]) []*flight[K, V] {
 func (c *Cache[K, V]) awaitWrites(fs []*flight[K, V]) {
 	var written <-chan struct{}
 	for _, f := range fs {
-		if n := &f.need; (n.reload || n.origin || n.background) && written == nil {
+		if n := f.need; (n.reload || n.origin || n.background) && written == nil {
 			written = c.backfill.written(f.str)
 		}
 	}
@@ -220,10 +220,12 @@ func (c *Cache[K, V]) lease(fs []*flight[K, V]) []*flight[K, V] {
 func (c *Cache[K, V]) remotely(fs []*flight[K, V], want func(*flight[K, V]) bool,
 	do func(context.Context, []string, []Found[V]),
 ) (rest []*flight[K, V]) {
-	keys := make([]string, 0, len(fs))
+	scratch := c.takeScratch()
+	defer c.putScratch(scratch)
+	scratch.keys = scratch.keys[:0]
 	for _, f := range fs {
 		if want(f) {
-			keys = append(keys, f.str)
+			scratch.keys = append(scratch.keys, f.str)
 		} else {
 			rest = append(rest, f)
 		}
@@ -232,12 +234,13 @@ func (c *Cache[K, V]) remotely(fs []*flight[K, V], want func(*flight[K, V]) bool
 	if len(rest) > 0 {
 		asked = slices.DeleteFunc(slices.Clone(fs), func(f *flight[K, V]) bool { return !want(f) })
 	}
-	if len(asked) == 0 {
+	keys := scratch.keys
+	if len(keys) == 0 {
 		return rest
 	}
 	ctx, cancel := c.lookupContext(asked)
 	defer cancel()
-	found := make([]Found[V], len(keys))
+	found := scratch.room(len(keys))
 	c.inChunks(len(keys), func(from, to int) { do(ctx, keys[from:to], found[from:to]) })
 	now := Clock()
 	for i, f := range asked {
@@ -246,6 +249,35 @@ func (c *Cache[K, V]) remotely(fs []*flight[K, V], want func(*flight[K, V]) bool
 		}
 	}
 	return rest
+}
+
+// scratch is what one look-up needs no longer than itself.
+type scratch[V any] struct {
+	keys  []string
+	found []Found[V]
+}
+
+// scratchSize bounds what is kept for the next look-up.
+const scratchSize = 1024
+
+func (c *Cache[K, V]) takeScratch() *scratch[V] {
+	if s, ok := c.scratch.Get().(*scratch[V]); ok {
+		return s
+	}
+	return new(scratch[V])
+}
+
+func (c *Cache[K, V]) putScratch(s *scratch[V]) {
+	if cap(s.found) <= scratchSize {
+		clear(s.keys)
+		clear(s.found)
+		c.scratch.Put(s)
+	}
+}
+
+func (s *scratch[V]) room(n int) []Found[V] {
+	s.found = slices.Grow(s.found[:0], n)[:n]
+	return s.found
 }
 
 // inChunks calls do for stretches of at most Batch.MaxSize of n keys,

@@ -166,7 +166,7 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 		superseded.detached = true
 	}
 	f = from.next()
-	f.key, f.str, f.need, f.begun, f.local = k, key, *n, now, current
+	f.key, f.str, f.need, f.begun, f.local = k, key, n, now, current
 	f.shard, f.stripe, f.superseded = s, uint8(stripe), superseded
 	f.writes, f.marked = t.writes.Load(), s.marks[key].writes > 0
 	if t.rules.softTimeout > 0 || n.background {
