@@ -113,6 +113,39 @@ func (p plainRedis) getMany(ctx context.Context, keys []string) (map[string]*vid
 	return m, missing
 }
 
+// writeFirst loads what is missing and writes it back before it answers.
+func (p plainRedis) writeFirst(ctx context.Context, keys []string) {
+	m, missing := p.getMany(ctx, keys)
+	loaded, _ := loadMany(ctx, missing)
+	pipe := p.rdb.Pipeline()
+	for k, v := range loaded {
+		p.set(ctx, pipe, k, v)
+		m[k] = v
+	}
+	if _, err := pipe.Exec(ctx); err != nil || len(m) != len(keys) {
+		panic(fmt.Sprint(len(m), err))
+	}
+}
+
+// halfMissing makes batches of 50 keys that are in Redis and 50 that are
+// nowhere.
+type halfMissing struct {
+	keys  []string
+	fresh atomic.Int64
+}
+
+func newHalfMissing(keys []string) *halfMissing { return &halfMissing{keys: keys} }
+
+func (h *halfMissing) batch(i int) []string {
+	at := i * 50 % len(h.keys)
+	mixed := append(make([]string, 0, 100), h.keys[at:at+50]...)
+	n := h.fresh.Add(50)
+	for j := range int64(50) {
+		mixed = append(mixed, fmt.Sprintf("fresh:%018d", n+j))
+	}
+	return mixed
+}
+
 const benchRemoteKeys = 10_000
 
 // fillRemote puts the same values into Redis for both.
@@ -209,20 +242,11 @@ func BenchmarkGetMany100HalfMissing(b *testing.B) {
 	keys := benchKeys(benchRemoteKeys)
 	fillRemote(b, c, p, keys)
 	ctx := context.Background()
-	var fresh atomic.Int64
-	batch := func(i int) []string {
-		at := i * 50 % len(keys)
-		mixed := append(make([]string, 0, 100), keys[at:at+50]...)
-		n := fresh.Add(50)
-		for j := range int64(50) {
-			mixed = append(mixed, fmt.Sprintf("fresh:%018d", n+j))
-		}
-		return mixed
-	}
+	half := newHalfMissing(keys)
 	for _, callers := range []int{1, 64} {
 		b.Run("callers="+strconv.Itoa(callers)+"/dewar", func(b *testing.B) {
 			concurrently(b, callers, func(i int) {
-				if m, err := c.GetMany(ctx, batch(i)); len(m) != 100 || err != nil {
+				if m, err := c.GetMany(ctx, half.batch(i)); len(m) != 100 || err != nil {
 					panic(fmt.Sprint(len(m), err))
 				}
 			})
@@ -231,18 +255,7 @@ func BenchmarkGetMany100HalfMissing(b *testing.B) {
 			b.ReportMetric(float64(c.Stats().WritesDropped), "dropped")
 		})
 		b.Run("callers="+strconv.Itoa(callers)+"/write-first", func(b *testing.B) {
-			concurrently(b, callers, func(i int) {
-				m, missing := p.getMany(ctx, batch(i))
-				loaded, _ := loadMany(ctx, missing)
-				pipe := rdb.Pipeline()
-				for k, v := range loaded {
-					p.set(ctx, pipe, k, v)
-					m[k] = v
-				}
-				if _, err := pipe.Exec(ctx); err != nil || len(m) != 100 {
-					panic(fmt.Sprint(len(m), err))
-				}
-			})
+			concurrently(b, callers, func(i int) { p.writeFirst(ctx, half.batch(i)) })
 		})
 	}
 }
