@@ -156,6 +156,8 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 		switch {
 		case errors.Is(f.Err, ErrFenced):
 			refused++
+			c.table.forget(f.Key, f.Entry.Loaded)
+			c.pins.poke(f.Key)
 		case f.Err != nil:
 			failed, last = failed+1, f.Err
 		}

@@ -831,3 +831,24 @@ func TestAnInvalidateDetachesNoOtherKey(t *testing.T) {
 		wantRemote(t, srv, "k", "k@0")
 	})
 }
+
+// Another process has changed the key while this one loaded it: what this one
+// got is answered to who asked, and kept nowhere.
+func TestAFillRefusedByTheFenceIsStoredNowhere(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv, origin := dewartest.NewRemote[string](), newLedger()
+		a, b := startProcess(t, srv, origin), startProcess(t, srv, origin)
+		load := a.hold("load")
+		reader := a.beginGet("k")
+		load.await(t)
+		origin.commit("k")
+		b.must(b.Invalidate(t.Context(), "k"))
+		load.open()
+		if got := <-reader; got.value != "k@0" || got.err != nil {
+			t.Error(got)
+		}
+		a.wait()
+		wantRemote(t, srv, "k", "")
+		a.want("k", "k@1")
+	})
+}

@@ -58,8 +58,14 @@ func (p plan) String() string {
 }
 
 var planOptions = [][]dewar.ReadOption{
-	nil, nil, nil, {dewar.CacheOnly()}, {dewar.Reload()}, {dewar.MaxAge(300 * time.Millisecond)}, {dewar.MaxAge(0)},
-	{dewar.NoStale()}, {dewar.NoStale(), dewar.CacheOnly()}, {dewar.NoStale(), dewar.MaxAge(time.Second)},
+	nil, nil, nil,
+	{dewar.CacheOnly()},
+	{dewar.Reload()},
+	{dewar.MaxAge(300 * time.Millisecond)},
+	{dewar.MaxAge(0)},
+	{dewar.NoStale()},
+	{dewar.NoStale(), dewar.CacheOnly()},
+	{dewar.NoStale(), dewar.MaxAge(time.Second)},
 }
 
 const (

@@ -262,6 +262,18 @@ func (t *table[K, V]) replace(key string, old *Entry[V], altered Entry[V]) {
 	}
 }
 
+// forget removes the local copy that was loaded at that instant: the remote
+// tier refused it, so somebody has written or invalidated the key since its
+// load began, perhaps another process.
+func (t *table[K, V]) forget(key string, loaded int64) {
+	s, _ := t.of(key)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if e := t.local.Get(key); e != nil && e.Loaded == loaded {
+		t.local.Delete(key)
+	}
+}
+
 // resting returns until when the origin is not to be asked for a key whose
 // last load failed; 0 when it may be.
 func (t *table[K, V]) resting(key string) int64 {
