@@ -16,6 +16,8 @@ const backfillSize = 16 * 1024
 type remoteWrite[V any] struct {
 	fill    Fill[V]
 	release bool
+	marked  bool   // with release: the key is marked until it is done
+	lapse   int64  // when what fill.Fence names expires by itself, on Clock; 0: it is a lease
 	done    func() // called when it has ended; may be nil
 }
 
@@ -140,24 +142,32 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 	ctx, cancel := context.WithTimeout(c.write, c.cfg.Flight.Timeout)
 	defer cancel()
 	fills := make([]Fill[V], 0, len(batch))
+	lapses := make([]int64, 0, len(batch)) // of fills
 	var releases []Fill[V]
+	var marked []int // of releases
 	for _, w := range batch {
-		if w.release {
-			releases = append(releases, w.fill)
-		} else {
-			fills = append(fills, w.fill)
+		if !w.release {
+			fills, lapses = append(fills, w.fill), append(lapses, w.lapse)
+			continue
 		}
+		if w.marked {
+			marked = append(marked, len(releases))
+		}
+		releases = append(releases, w.fill)
 	}
 	if len(fills) > 0 {
 		c.remote.Fill(ctx, fills)
 	}
 	refused := 0
-	for _, f := range fills {
+	for i, f := range fills {
 		switch {
 		case errors.Is(f.Err, ErrFenced):
 			refused++
-			c.table.forget(f.Key, f.Entry.Loaded)
-			c.pins.poke(f.Key)
+			// Not where the old value has merely reached its end meanwhile.
+			if lapse := lapses[i]; lapse == 0 || Clock() < lapse {
+				c.table.forget(f.Key, f.Entry.Loaded)
+				c.pins.poke(f.Key)
+			}
 		case f.Err != nil:
 			failed, last = failed+1, f.Err
 		}
@@ -167,6 +177,13 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 	}
 	if len(releases) > 0 {
 		c.remote.Release(ctx, releases)
+	}
+	for _, i := range marked {
+		if r := &releases[i]; r.Err == nil || errors.Is(r.Err, ErrFenced) {
+			c.table.unmark(r.Key)
+		} else {
+			c.insist(r.Key)
+		}
 	}
 	c.count.add(countFilled, len(fills)-refused-failed)
 	c.count.add(countFillsRefused, refused)

@@ -1,6 +1,7 @@
 package dewar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"slices"
@@ -126,18 +127,7 @@ func (c *Cache[K, V]) answerAll(ctx context.Context, rs []read[K, V], n need) {
 	n.caller, n.chain = ctx, chainOf(ctx)
 	left := len(rs)
 	for first := true; left > 0; first = false {
-		var group []*flight[K, V]
-		flights := slab[K, V]{want: left}
-		for i := range rs {
-			r := &rs[i]
-			if (first || r.flight != nil) && c.start(ctx, r, &n, &flights) {
-				if group == nil {
-					group = make([]*flight[K, V], 0, left)
-				}
-				group = append(group, r.flight)
-			}
-		}
-		c.launchGroup(ctx, group)
+		c.launchGroup(ctx, c.startAll(ctx, rs, &n, first, left))
 		left = 0
 		for i := range rs {
 			if r := &rs[i]; r.flight == nil {
@@ -149,6 +139,29 @@ func (c *Cache[K, V]) answerAll(ctx context.Context, rs []read[K, V], n need) {
 			}
 		}
 	}
+}
+
+// startAll starts all reads, or those left after the first time, and returns
+// the flights to be launched.
+func (c *Cache[K, V]) startAll(ctx context.Context, rs []read[K, V], n *need, all bool, left int) (group []*flight[K, V]) {
+	done := false
+	defer func() {
+		if !done && len(group) > 0 { // Clone panicked: others may wait already for what is claimed
+			c.goRun(func() { c.fly(group) })
+		}
+	}()
+	flights := slab[K, V]{want: left}
+	for i := range rs {
+		r := &rs[i]
+		if (all || r.flight != nil) && c.start(ctx, r, n, &flights) {
+			if group == nil {
+				group = make([]*flight[K, V], 0, left)
+			}
+			group = append(group, r.flight)
+		}
+	}
+	done = true
+	return group
 }
 
 // batchError gathers the errors of reads, each key once.
@@ -191,6 +204,7 @@ func (c *Cache[K, V]) peek(ctx context.Context, rs []read[K, V], n need) {
 	if len(missed) == 0 || c.closed.Load() {
 		return
 	}
+	caller := ctx
 	ctx, cancel := context.WithTimeoutCause(ctx, c.cfg.Flight.Timeout, ErrTimeout)
 	defer cancel()
 	found := make([]Found[V], len(keys))
@@ -198,6 +212,7 @@ func (c *Cache[K, V]) peek(ctx context.Context, rs []read[K, V], n need) {
 	now := Clock()
 	for i, r := range missed {
 		if found[i].State != RemoteValue {
+			r.err = cmp.Or(caller.Err(), ErrNotCached)
 			continue
 		}
 		e := found[i].Entry

@@ -32,13 +32,15 @@ type flight[K comparable, V any] struct {
 
 	// Written by that goroutine under shard.mu, so that a flight that
 	// supersedes this one can take its lease over.
-	leased     bool  // fence is our lease
-	fence      Fence // what the remote tier has, or our lease
-	superseded *flight[K, V]
+	leased     bool          // fence is our lease
+	fence      Fence         // what the remote tier has, or our lease
+	superseded *flight[K, V] // the one to take it from; nil once settled
+	lapse      int64         // when the value that fence names expires by itself, on Clock; 0: it is a lease
 
 	// Guarded by shard.mu.
 	detached bool          // written over since, or superseded: the outcome is stored nowhere
 	settled  bool          // out is written and will not change
+	revoked  bool          // the origin took back what fence names: the key is marked until that is gone
 	done     chan struct{} // closed when over; nil while nobody waits
 
 	// copy is what the remote tier has and this flight is to replace: stale, or
@@ -311,6 +313,13 @@ func (c *Cache[K, V]) ask(fs []*flight[K, V], held *slot, call func(ctx context.
 		}
 		defer s.release()
 	}
+	// From here on the end of ctx counts the loader as overdue. If it has ended
+	// already there is nobody to load for.
+	if state.Store(running); ctx.Err() != nil {
+		state.Store(returned)
+		finish(context.Cause(ctx))
+		return
+	}
 	info := LoadInfo{Keys: len(fs), Background: fs[0].need.background}
 	c.count.add(countLoads, 1)
 	c.count.add(countLoadedKeys, len(fs))
@@ -318,7 +327,6 @@ func (c *Cache[K, V]) ask(fs []*flight[K, V], held *slot, call func(ctx context.
 		c.trace.LoadStart(info)
 	}
 	begun := Clock()
-	state.Store(running)
 	err := ErrLoaderExited // unless the call returns or panics, which the deferred function would see
 	defer func() {
 		if p := recover(); p != nil {

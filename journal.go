@@ -64,6 +64,14 @@ func (j *journal[K, V]) add(key string) bool {
 	return true
 }
 
+// insist hands a marked key to the journal; when that is full the mark is
+// taken back, and the remote copy lives until its TTL.
+func (c *Cache[K, V]) insist(key string) {
+	if !c.journal.add(key) {
+		c.table.unmark(key)
+	}
+}
+
 func (j *journal[K, V]) run() {
 	wait := journalMinWait
 	hurry := j.hurry
@@ -80,6 +88,9 @@ func (j *journal[K, V]) run() {
 			wait = journalMinWait
 		}
 		tried, confirmed := j.try()
+		for tried > 0 && tried == confirmed && j.len() > 0 && j.c.write.Err() == nil {
+			tried, confirmed = j.try() // it answers: on with the others
+		}
 		if confirmed > 0 {
 			wait = journalMinWait
 		}

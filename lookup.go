@@ -28,7 +28,11 @@ type lookups[K comparable, V any] struct {
 
 // lookupsAtOnce trades the size of the round trips against how much one stalled
 // round trip holds up: with two, one decodes while the other waits.
-const lookupsAtOnce = 2
+// When full round trips are waiting there are more.
+const (
+	lookupsAtOnce     = 2
+	lookupsAtOnceFull = 32
+)
 
 // launch starts a flight that its Get has claimed.
 func (c *Cache[K, V]) launch(ctx context.Context, f *flight[K, V]) {
@@ -39,7 +43,7 @@ func (c *Cache[K, V]) launch(ctx context.Context, f *flight[K, V]) {
 	l := &c.lookups
 	l.mu.Lock()
 	l.waiting = append(l.waiting, f)
-	start := l.running < lookupsAtOnce
+	start := l.running < lookupsAtOnce || len(l.waiting) >= c.cfg.Batch.MaxSize && l.running < lookupsAtOnceFull
 	if start {
 		l.running++
 	}
@@ -322,19 +326,24 @@ func (c *Cache[K, V]) inChunks(n int, do func(from, to int)) {
 	_ = g.Wait() // the tier tells errors key by key
 }
 
+// adoptSlack is how much later a load must have begun for its value to be
+// another than the one that came due: the remote tier's times come back a
+// little different each time they are converted.
+const adoptSlack = int64(time.Millisecond)
+
 // answered takes in what the remote tier has for a flight and settles it if
 // that will do.
 func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool {
 	f.vacant = found.State == RemoteAbsent
 	switch found.State {
 	case RemoteGranted:
-		f.hold(found.Fence, true)
+		f.hold(found.Fence, true, 0)
 		return false
 	case RemoteLeased:
 		f.takeOver(found.Fence)
 		return false
 	case RemoteValue:
-		f.hold(found.Fence, false)
+		f.hold(found.Fence, false, deadAt(&c.rules, &found.Entry))
 	default:
 		return false
 	}
@@ -350,20 +359,20 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		// Here only for the fence. The value may still stand in for a failure.
 	case f.need.background:
 		// Another process may have refreshed the key already: adopt that.
-		if now < e.Fresh && e.Loaded > f.need.newerThan {
+		if now < e.Fresh && e.Loaded > later(f.need.newerThan, adoptSlack) {
 			c.count.add(countAdopted, 1)
 			c.settle(f, hitOutcome(e, found.Took))
 			return true
 		}
 	case verdict == verdictHit, verdict == verdictDue, verdict == verdictNegative:
-		if verdict == verdictDue && c.lone {
-			c.bucket.add(f.key, f.str, e.Loaded) // no local tier whose next reader would see that it is due
-		}
 		c.settle(f, hitOutcome(e, found.Took))
+		if verdict == verdictDue && c.lone { // no local tier whose next reader would see that it is due
+			c.bucket.add(f.key, f.str, e.Loaded)
+		}
 		return true
 	case verdict == verdictRevalidate && (f.local == nil || f.local.Loaded < e.Loaded):
-		c.revalidate(f.key, f.str, &e)
 		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took})
+		c.revalidate(f.key, f.str, &e)
 		return true
 	}
 	if !e.Negative() {
@@ -377,10 +386,10 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 }
 
 // hold notes what the flight may write over.
-func (f *flight[K, V]) hold(fence Fence, leased bool) {
+func (f *flight[K, V]) hold(fence Fence, leased bool, lapse int64) {
 	f.shard.mu.Lock()
 	defer f.shard.mu.Unlock()
-	f.fence, f.leased = fence, leased
+	f.fence, f.leased, f.lapse = fence, leased, lapse
 }
 
 // takeOver takes the lease from the flight that this one superseded, if it is

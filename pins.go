@@ -117,7 +117,10 @@ func (p *pins[K, V]) run() {
 	timer := time.NewTimer(0)
 	defer timer.Stop()
 	for {
-		next, ok := p.look()
+		due, next, ok := p.look()
+		for _, k := range due {
+			p.c.bucket.add(k.key, k.str, k.loaded)
+		}
 		if !ok {
 			return
 		}
@@ -130,41 +133,44 @@ func (p *pins[K, V]) run() {
 	}
 }
 
-// look puts into the bucket what is due and returns when the next pin comes
-// due; ok is false when there is none left.
-func (p *pins[K, V]) look() (next int64, ok bool) {
+// look returns what is due and when the next pin comes due; ok is false when
+// there is none left.
+func (p *pins[K, V]) look() (due []dueKey[K], next int64, ok bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	now := Clock()
 	for len(p.heap) > 0 && !p.closed {
 		first := p.heap[0]
 		if first.next > now {
-			return first.next, true
+			return due, first.next, true
 		}
-		first.next = p.tend(first, now)
+		isDue := false
+		if first.next, isDue = p.tend(first, now); isDue {
+			due = append(due, dueKey[K]{first.key, first.str, first.loaded})
+		}
 		heap.Fix(&p.heap, 0)
 	}
 	p.running = false
-	return 0, false
+	return due, 0, false
 }
 
-// tend looks at one pin whose time has come and returns when to look again.
-func (p *pins[K, V]) tend(pinned *pin[K], now int64) int64 {
+// tend looks at one pin whose time has come, and returns when to look again and
+// whether the key is due.
+func (p *pins[K, V]) tend(pinned *pin[K], now int64) (next int64, due bool) {
 	if e := p.c.local.Get(pinned.str); e != nil {
 		if due := pinDue(&p.c.rules, e); due > now {
-			return due
+			return due, false
 		}
 		pinned.loaded = e.Loaded
 	} else if !p.c.lone {
 		pinned.loaded = math.MinInt64 // evicted: whatever the remote tier has will do
 	}
 	if rest := p.c.table.resting(pinned.str); rest > now {
-		return rest
+		return rest, false
 	}
-	p.c.bucket.add(pinned.key, pinned.str, pinned.loaded)
 	// Storing the entry tells when it comes due. Should the load fail, or the
 	// bucket be full, the pin is looked at again.
-	return later(now, max(1, p.c.rules.retryAfter))
+	return later(now, max(1, p.c.rules.retryAfter)), true
 }
 
 func (p *pins[K, V]) close() {

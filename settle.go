@@ -42,7 +42,7 @@ func (c *Cache[K, V]) settleInTable(f *flight[K, V], out *outcome[V]) (won, over
 	if f.settled {
 		return false, false, f.detached
 	}
-	f.settled, f.out = true, *out
+	f.settled, f.out, f.superseded = true, *out, nil
 	if !f.detached {
 		c.storeLocked(f, out)
 	}
@@ -70,8 +70,15 @@ func (c *Cache[K, V]) storeLocked(f *flight[K, V], out *outcome[V]) {
 		delete(s.failing, f.str)
 		c.local.Set(f.str, out.entry)
 	default:
+		// Taken back by the origin. Until the remote copy is gone as well,
+		// nobody is to find it there and promote it.
 		delete(s.failing, f.str)
 		c.local.Delete(f.str)
+		if f.fence != (Fence{}) {
+			f.revoked = true
+			s.gens[f.stripe] = c.table.writes.Add(1)
+			s.marks[f.str] = mark{s.marks[f.str].writes + 1, s.gens[f.stripe]}
+		}
 	}
 }
 
@@ -116,14 +123,17 @@ func (c *Cache[K, V]) writeBehind(f *flight[K, V], out *outcome[V], detached boo
 	case fromOrigin && out.keep && !detached:
 		w := remoteWrite[V]{fill: Fill[V]{
 			Key: f.str, Fence: f.fence, Entry: out.entry, Took: out.took, Dead: deadAt(&c.rules, &out.entry),
-		}}
+		}, lapse: f.lapse}
 		if c.lone {
 			w.done = func() { c.table.dropLingering(f) }
 		}
 		return c.backfill.add(w) && w.done != nil
 	case f.leased, fromOrigin && !detached:
 		// A lease that will not be filled, or a value that the origin took back.
-		c.backfill.add(remoteWrite[V]{release: true, fill: Fill[V]{Key: f.str, Fence: f.fence}})
+		w := remoteWrite[V]{release: true, marked: f.revoked, fill: Fill[V]{Key: f.str, Fence: f.fence}}
+		if !c.backfill.add(w) && f.revoked {
+			c.insist(f.str)
+		}
 	}
 	return false
 }

@@ -126,8 +126,10 @@ func (c *Cache[K, V]) set(ctx context.Context, keys []K, value func(i int) V) er
 // overwrite does the local part of a write of several keys.
 func (c *Cache[K, V]) overwrite(keys []K, edit func(int, *write[K, V])) ([]*write[K, V], error) {
 	ws := make([]*write[K, V], len(keys))
-	for i, k := range keys {
-		w := &write[K, V]{key: k, str: c.keys.str(k)}
+	for i, k := range keys { // all of Config.Key's calls before the first change: it may panic
+		ws[i] = &write[K, V]{key: k, str: c.keys.str(k)}
+	}
+	for i, w := range ws {
 		gen, err := c.table.overwrite(w.str, c.remote != nil, func() { edit(i, w) })
 		if err != nil {
 			for _, before := range ws[:i] { // closed half-way: the remote part will not be done
@@ -138,7 +140,7 @@ func (c *Cache[K, V]) overwrite(keys []K, edit func(int, *write[K, V])) ([]*writ
 			}
 			return nil, err
 		}
-		w.gen, ws[i] = gen, w
+		w.gen = gen
 		c.pins.poke(w.str)
 	}
 	return ws, nil
@@ -165,15 +167,21 @@ func (c *Cache[K, V]) finish(ctx context.Context, ws []*write[K, V], remotely fu
 	select {
 	case <-done:
 	case <-ctx.Done():
-		return fmt.Errorf("%w: %w", ErrInvalidationPending, ctx.Err())
+		err := fmt.Errorf("%w: %w", ErrInvalidationPending, ctx.Err())
+		return writeError(ws, func(*write[K, V]) error { return err })
 	}
+	return writeError(ws, func(w *write[K, V]) error { return w.err })
+}
+
+// writeError is the error of one write as it is, or of several in their order.
+func writeError[K comparable, V any](ws []*write[K, V], of func(*write[K, V]) error) error {
 	if len(ws) == 1 {
-		return ws[0].err
+		return of(ws[0])
 	}
 	var batch BatchError[K]
 	for _, w := range ws {
-		if w.err != nil {
-			batch.Errs = append(batch.Errs, KeyError[K]{w.key, w.err})
+		if err := of(w); err != nil {
+			batch.Errs = append(batch.Errs, KeyError[K]{w.key, err})
 		}
 	}
 	if len(batch.Errs) == 0 {
