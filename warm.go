@@ -51,11 +51,19 @@ func (b *bucket[K, V]) open(c *Cache[K, V]) {
 
 // due puts a key that a read found due into the bucket. The entry's due time
 // is moved to its end, so that the reads until then take the hit path.
+//
+// The bucket's goroutine is started last: a new goroutine is next in line on
+// its processor, but waking a reader that waits for a lock would put it behind
+// all others, and on a busy machine the entry would be stale by then.
 func (c *Cache[K, V]) due(k K, str string, e *Entry[V]) {
-	if c.bucket.add(k, str, e.Loaded) {
+	added, start := c.bucket.put(dueKey[K]{k, str, e.Loaded})
+	if added {
 		quiet := *e
 		quiet.Due = e.Fresh
 		c.table.replace(str, e, quiet)
+	}
+	if start {
+		go c.bucket.run() // Close waits for it
 	}
 }
 
@@ -67,36 +75,37 @@ func (c *Cache[K, V]) revalidate(k K, str string, e *Entry[V]) {
 	}
 }
 
-// add puts a key into the bucket; it never waits for the origin. It reports
-// whether the key is now in it by this call.
-func (b *bucket[K, V]) add(k K, str string, loaded int64) bool {
-	added, full := b.put(dueKey[K]{k, str, loaded})
-	if full {
+// add puts a key into the bucket; it never waits for the origin.
+func (b *bucket[K, V]) add(k K, str string, loaded int64) {
+	if _, start := b.put(dueKey[K]{k, str, loaded}); start {
+		go b.run() // Close waits for it
+	}
+}
+
+// put reports whether the key is now in the bucket by this call, and whether
+// the caller must start the bucket's goroutine.
+func (b *bucket[K, V]) put(k dueKey[K]) (added, start bool) {
+	b.mu.Lock()
+	if _, held := b.held[k.str]; held || b.closed {
+		b.mu.Unlock()
+		return false, false
+	}
+	if len(b.queue) >= b.c.cfg.Warm.Bucket {
+		b.mu.Unlock()
 		b.c.count.add(countRefreshDropped, 1)
 		if b.c.trace.RefreshDropped != nil {
 			b.c.trace.RefreshDropped()
 		}
-	}
-	return added
-}
-
-func (b *bucket[K, V]) put(k dueKey[K]) (added, full bool) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if _, held := b.held[k.str]; held || b.closed {
 		return false, false
 	}
-	if len(b.queue) >= b.c.cfg.Warm.Bucket {
-		return false, true
-	}
+	defer b.mu.Unlock()
 	b.held[k.str] = struct{}{}
 	b.queue = append(b.queue, k)
-	if !b.running {
+	if start = !b.running; start {
 		b.running = true
 		b.c.wg.Add(1)
-		go b.run() // Close waits for it
 	}
-	return true, false
+	return true, start
 }
 
 // run drains the bucket until it is empty.
