@@ -199,4 +199,22 @@ func ratioRemote(b *testing.B) {
 			b.ReportMetric(float64(c.Stats().WritesDropped), "dropped")
 		})
 	}
+
+	// The same fenced writes, awaited before the answer.
+	b.Run("getmany-100-half-missing/fenced-write-first", func(b *testing.B) {
+		ratio(b,
+			calls(1, func(i int) {
+				if m, err := c.GetMany(background, half.batch(i)); len(m) != 100 || err != nil {
+					panic(fmt.Sprint(len(m), err))
+				}
+			}),
+			calls(1, func(i int) {
+				if m, err := c.GetMany(background, half.batch(i)); len(m) != 100 || err != nil {
+					panic(fmt.Sprint(len(m), err))
+				}
+				if err := c.Wait(background); err != nil {
+					panic(err)
+				}
+			}))
+	})
 }

@@ -40,6 +40,11 @@ func damages(tb testing.TB, t *tier[string]) map[string]struct {
 		raw[i] = b
 		return raw
 	}
+	flipped := func(i int) []byte { // of the very bytes: each good() has another stamp
+		raw := good()
+		raw[i] ^= 1
+		return raw
+	}
 	bomb := good()[:headSize]
 	// An array of 2^62 elements, each an array ...
 	bomb = append(bomb, bytes.Repeat([]byte{0x9b, 0x40, 0, 0, 0, 0, 0, 0, 0}, 100)...)
@@ -66,10 +71,10 @@ func damages(tb testing.TB, t *tier[string]) map[string]struct {
 		"cut in the head":                {good()[:40], true},
 		"cut before the payload":         {good()[:headSize], true},
 		"cut in the payload":             {good()[:headSize+3], true},
-		"bit flipped in the stamp":       {with(9, good()[9]^1), true},
-		"bit flipped in a time":          {with(30, good()[30]^1), true},
-		"bit flipped in the payload":     {with(headSize+2, good()[headSize+2]^1), true},
-		"bit flipped in the checksum":    {with(crcOffset, good()[crcOffset]^1), true},
+		"bit flipped in the stamp":       {flipped(9), true},
+		"bit flipped in a time":          {flipped(30), true},
+		"bit flipped in the payload":     {flipped(headSize+2), true},
+		"bit flipped in the checksum":    {flipped(crcOffset), true},
 		"unknown kind":                   {t.reseal(with(3, 'X'), "k"), true},
 		"long lease":                     {with(3, kindLease), true},
 		"negative with a payload":        {t.reseal(with(3, kindNegative), "k"), true},
