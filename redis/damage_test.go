@@ -73,7 +73,7 @@ func damages(tb testing.TB, t *tier[string]) map[string]struct {
 		"cut in the payload":             {good()[:headSize+3], true},
 		"bit flipped in the stamp":       {flipped(9), true},
 		"bit flipped in a time":          {flipped(30), true},
-		"bit flipped in the payload":     {flipped(headSize+2), true},
+		"bit flipped in the payload":     {flipped(headSize + 2), true},
 		"bit flipped in the checksum":    {flipped(crcOffset), true},
 		"unknown kind":                   {t.reseal(with(3, 'X'), "k"), true},
 		"long lease":                     {with(3, kindLease), true},
