@@ -24,6 +24,9 @@ func TestHitRatioMeetsTheBars(t *testing.T) {
 	if missing != nil {
 		t.Log("recorded traces are not there:", missing)
 	}
+	if raced {
+		traces = traces[:1]
+	}
 	for _, trace := range traces {
 		t.Run(trace.name, func(t *testing.T) {
 			for _, share := range shares {
