@@ -175,12 +175,25 @@ func neverAnOlderVersion(t checker, open opened) {
 	key := func(k int) string { return fmt.Sprint("key", k) }
 	for k := range keys {
 		writers.Go(func() {
+			floor := int64(0)
+			look := func() bool { // the writer knows best; the others look while it writes
+				floors[k].Store(floor)
+				if e := tier.Get(key(k)); e != nil && e.Loaded < floor {
+					t.Errorf("Get(%q) saw version %d, after %d was there", key(k), e.Loaded, floor)
+					return false
+				}
+				return true
+			}
 			for version := int64(1); version <= rounds; version++ {
 				tier.Set(key(k), dewar.Entry[string]{Loaded: version})
-				floors[k].Store(version)
+				if floor = version; !look() {
+					return
+				}
 				if version%5 == 0 {
 					tier.Delete(key(k))
-					floors[k].Store(version + 1)
+					if floor = version + 1; !look() {
+						return
+					}
 				}
 			}
 		})
