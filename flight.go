@@ -285,7 +285,7 @@ func (c *Cache[K, V]) extras(fs []*flight[K, V], m map[K]V, begun, ended int64) 
 // runs out of time first, or the cache is closed, the flights settle with that
 // at once, and the slot stays taken until the loader returns.
 func (c *Cache[K, V]) ask(fs []*flight[K, V], held *slot, call func(ctx context.Context, begun int64) error, finish func(error)) {
-	ctx, cancel := c.flightContext(fs, held)
+	ctx, cancel := c.flightContext(fs)
 	defer cancel()
 
 	const waiting, running, overdue, returned = 0, 1, 2, 3
@@ -349,7 +349,7 @@ func (c *Cache[K, V]) ask(fs []*flight[K, V], held *slot, call func(ctx context.
 
 // flightContext is the context of a call of the origin for fs: the first
 // caller's values, the cache's lifetime, what is left of Flight.Timeout.
-func (c *Cache[K, V]) flightContext(fs []*flight[K, V], held *slot) (context.Context, context.CancelFunc) {
+func (c *Cache[K, V]) flightContext(fs []*flight[K, V]) (context.Context, context.CancelFunc) {
 	strs := make([]string, len(fs))
 	for i, f := range fs {
 		strs[i] = f.str
