@@ -269,5 +269,6 @@ type noLocal[V any] struct{}
 func (noLocal[V]) Get(string) *Entry[V]  { return nil }
 func (noLocal[V]) Set(string, Entry[V])  {}
 func (noLocal[V]) Delete(string)         {}
+func (noLocal[V]) Clear()                {}
 func (noLocal[V]) Stats() (s LocalStats) { return s }
 func (noLocal[V]) Close()                {}

@@ -47,15 +47,17 @@ func (e *Entry[V]) Negative() bool { return e.Due == negativeDue }
 //
 // The contract, checked by dewartest.LocalTier: after Set returns, Get answers
 // that entry or nil, never an older one; after Delete returns, Get answers nil
-// until the next Set of the key; after Close returns, Get answers nil and Set
-// does nothing. The tier may forget any entry at any time, and does not look
-// at the entry's times: ages are the cache's business.
+// until the next Set of the key, and after Clear for every key; after Close
+// returns, Get answers nil and Set does nothing. The tier may forget any entry
+// at any time, and does not look at the entry's times: ages are the cache's
+// business.
 type LocalTier[V any] interface {
 	// Get returns the entry of key, or nil. It is on the hit path: it must
 	// not allocate.
 	Get(key string) *Entry[V]
 	Set(key string, e Entry[V])
 	Delete(key string)
+	Clear() // deletes everything
 	Stats() LocalStats
 	Close()
 }
@@ -101,6 +103,10 @@ type Found[V any] struct {
 	Took  time.Duration // with RemoteValue: how long the load that produced it took
 	Fence Fence         // with RemoteValue and RemoteGranted; with RemoteLeased the lease's, if it is known
 	Err   error         // with RemoteFailed
+
+	// Refresh is the refresh lease that LeaseRefresh has taken; zero: another
+	// process has it, or it is not known whether we do.
+	Refresh Fence
 }
 
 // Fill is one entry to be written to the remote tier over what Fence names.
@@ -110,6 +116,9 @@ type Fill[V any] struct {
 	Entry Entry[V]
 	Took  time.Duration // how long its load took
 	Dead  int64         // hard expiry, on Clock: how long the remote tier keeps it
+
+	// Refresh says that Fence is a refresh lease's: Release and Renew only.
+	Refresh bool
 
 	// Err is set by RemoteTier.Fill: nil when stored, ErrFenced when what Fence
 	// names was not there any more, an error that is ErrUnencodable to
@@ -143,23 +152,104 @@ type RemoteTier[V any] interface {
 	Fill(ctx context.Context, fills []Fill[V])
 
 	// Release deletes what each Fence names where it is still in place: a
-	// lease that will not be filled, or a value that must not be kept. Only
-	// Key and Fence are looked at. It sets each Err as Fill does.
+	// lease that will not be filled, a refresh lease, or a value that must not
+	// be kept. Only Key, Fence and Refresh are looked at. It sets each Err as
+	// Fill does.
 	Release(ctx context.Context, fills []Fill[V])
 
+	// LeaseRefresh takes the refresh lease of each key, which is apart from the
+	// key itself, and then looks the key up, in one round trip. found[i] is as
+	// Read sets it; found[i].Refresh is the lease, if it was free. Whoever has
+	// it reloads the key, the others of the fleet do not.
+	LeaseRefresh(ctx context.Context, keys []string, found []Found[V])
+
+	// Renew makes leases and refresh leases that are still in place live for
+	// RemoteOptions.LeaseFor from now on. Only Key, Fence and Refresh are
+	// looked at. It sets each Err as Fill does.
+	Renew(ctx context.Context, fills []Fill[V])
+
 	// Unlink deletes keys, whatever is there; errs[i] is nil once the deletion
-	// of keys[i] was answered.
+	// of keys[i] was answered. It announces nothing.
 	Unlink(ctx context.Context, keys []string, errs []error)
 
 	// Expire makes values stale from now on, to be kept as fallback for keep,
 	// and deletes leases and negative entries. What is absent stays absent.
-	// errs[i] is nil once keys[i] is known to be no longer fresh.
+	// errs[i] is nil once keys[i] is known to be no longer fresh. It announces
+	// nothing.
 	Expire(ctx context.Context, keys []string, keep time.Duration, errs []error)
+
+	// Announce tells the fleet what was done to keys. errs[i] is nil once the
+	// announcement of keys[i] was accepted, and places[i] then says where it
+	// stands. After an error it may or may not be heard.
+	Announce(ctx context.Context, kind AnnouncementKind, keys []string, places []Place, errs []error)
+
+	// NextEpoch makes everything that is there under any key, of any schema,
+	// unreachable for the whole fleet, and announces that. When it returns nil
+	// this tier uses the new epoch.
+	NextEpoch(ctx context.Context) error
 
 	Stats() RemoteStats
 
 	// Close releases what the tier opened, never the caller's client.
 	Close() error
+}
+
+// AnnouncementKind says what was done to the keys of an [Announcement].
+type AnnouncementKind uint8
+
+const (
+	AnnounceInvalidate AnnouncementKind = iota + 1 // deleted
+	AnnounceSet                                    // written
+	AnnounceExpire                                 // made stale
+)
+
+// Place is where an announcement stands among those of its name: all processes
+// hear them in this order.
+type Place struct{ Time, Seq uint64 }
+
+// Before reports whether p stands before q.
+func (p Place) Before(q Place) bool {
+	return p.Time < q.Time || p.Time == q.Time && p.Seq < q.Seq
+}
+
+// Announcement tells what some process of the fleet has done to keys.
+type Announcement struct {
+	Kind  AnnouncementKind
+	Place Place
+	Keys  []string
+	Own   bool // by the tier that hears it: the echo of its own Announce
+
+	// Elsewhere says that what the announcer deleted or wrote was not this
+	// tier's copy of the keys: it uses another schema or format, or only
+	// announces. This tier's copy is still to be deleted.
+	Elsewhere bool
+}
+
+// RemoteEvents is what a remote tier tells the cache that has opened it. Its
+// methods are called one at a time, from a goroutine of the tier's, from
+// OpenRemote on; none is running any more when the tier's Close has returned.
+// They do not wait for I/O.
+type RemoteEvents interface {
+	// Announced is called for each announcement, in the order of their places.
+	Announced(Announcement)
+
+	// AnnouncedAll is called when the name has moved to another epoch because
+	// everything was invalidated. The tier uses the new epoch already. Own
+	// NextEpochs are not told.
+	AnnouncedAll()
+
+	// Missed is called when announcements may have been missed, or deletions
+	// lost with the server that had answered them: what is kept locally must be
+	// compared with the remote tier before it counts as fresh again. It is
+	// called before any announcement that came after what was missed.
+	Missed()
+
+	// Deaf is called when announcements have stopped coming in; with maxAge
+	// above 0, entries loaded longer ago than that are then no longer fresh.
+	Deaf(maxAge time.Duration)
+
+	// Hearing is called when they come in again, after Missed if any was.
+	Hearing()
 }
 
 // RemoteStats counts what a remote tier met since it was opened.
@@ -168,14 +258,26 @@ type RemoteStats struct {
 	Corrupt uint64 // our values with a bad checksum, cut short or undecodable: misses, deleted
 	Refused uint64 // fills whose fence was gone
 	Errors  uint64 // commands that failed or timed out
+	Denied  uint64 // commands refused for want of a right: wrong password, ACL
+
+	Announced uint64 // keys announced to the fleet
+	Heard     uint64 // keys heard of in announcements of others
+	Gaps      uint64 // times that announcements may have been missed
+
+	// Gauges.
+	Epoch        uint64        // the name's epoch in use
+	Deaf         bool          // announcements have stopped coming in
+	SilentFor    time.Duration // since the server last answered on the bus
+	OpenBreakers int           // breakers that keep commands from the server
 }
 
 // RemoteOptions is what the cache tells a remote tier that it opens.
 type RemoteOptions struct {
 	Name     string        // namespace of the keys
 	Schema   string        // version of the value's encoding
-	LeaseFor time.Duration // how long a lease lives unless it is filled or released
+	LeaseFor time.Duration // how long a lease lives unless it is filled, released or renewed
 	Logger   *slog.Logger  // never nil
+	Events   RemoteEvents  // what is to hear of the fleet; nil: nobody
 }
 
 // RemoteOpener describes a remote tier; [New] opens it and owns what it opened.

@@ -348,6 +348,20 @@ func (t *memoryTier[V]) Expire(ctx context.Context, keys []string, keep time.Dur
 	}
 }
 
+func (t *memoryTier[V]) LeaseRefresh(ctx context.Context, keys []string, found []dewar.Found[V]) {
+	failFound(found[:len(keys)], dewar.ErrClosed)
+}
+
+func (t *memoryTier[V]) Renew(ctx context.Context, fills []dewar.Fill[V]) {
+	failFills(fills, dewar.ErrClosed)
+}
+
+func (t *memoryTier[V]) Announce(ctx context.Context, kind dewar.AnnouncementKind, keys []string, places []dewar.Place, errs []error) {
+	failErrs(errs[:len(keys)], nil)
+}
+
+func (t *memoryTier[V]) NextEpoch(ctx context.Context) error { return nil }
+
 func (t *memoryTier[V]) Stats() dewar.RemoteStats {
 	return dewar.RemoteStats{Refused: t.refused.Load(), Errors: t.failed.Load()}
 }

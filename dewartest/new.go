@@ -132,6 +132,15 @@ func (l *localTier[V]) Delete(key string) {
 	}
 }
 
+func (l *localTier[V]) Clear() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.items != nil {
+		clear(l.items)
+	}
+	l.recent.Init()
+}
+
 func (l *localTier[V]) removeLocked(at *list.Element) {
 	delete(l.items, at.Value.(*localItem[V]).key)
 	l.recent.Remove(at)

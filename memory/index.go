@@ -253,12 +253,18 @@ func (x *index[V, W]) grow() {
 	x.table.Store(bigger)
 }
 
+// clear empties the index, shard by shard under its lock. A Set that runs at
+// the same time may come before or after it.
+func (x *index[V, W]) clear() { x.empty(false) }
+
 // close empties the index for good.
-func (x *index[V, W]) close() {
+func (x *index[V, W]) close() { x.empty(true) }
+
+func (x *index[V, W]) empty(forGood bool) {
 	for i := range x.shards {
 		s := &x.shards[i]
 		s.mu.Lock()
-		s.closed = true
+		s.closed = s.closed || forGood
 		buckets := x.table.Load().buckets
 		for b := i; b < len(buckets); b += shardCount {
 			for link := &buckets[b]; link.Load() != nil; {

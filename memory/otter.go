@@ -105,6 +105,9 @@ func (t *otterTier[V, W]) Set(key string, e dewar.Entry[V]) {
 // Delete removes the entry of key.
 func (t *otterTier[V, W]) Delete(key string) { t.cache.Invalidate(key) }
 
+// Clear removes every entry.
+func (t *otterTier[V, W]) Clear() { t.cache.InvalidateAll() }
+
 // Stats returns what the tier holds.
 func (t *otterTier[V, W]) Stats() dewar.LocalStats {
 	s := dewar.LocalStats{Entries: int64(t.cache.EstimatedSize()), Evicted: t.evicted.Load()}

@@ -145,6 +145,10 @@ func (t *tier[V, W]) Set(key string, e dewar.Entry[V]) {
 // Delete removes the entry of key.
 func (t *tier[V, W]) Delete(key string) { t.remove(key) }
 
+// Clear removes every entry. To the window and to ristretto it is as if each
+// had been deleted.
+func (t *tier[V, W]) Clear() { t.clear() }
+
 // Stats returns what the tier holds.
 func (t *tier[V, W]) Stats() dewar.LocalStats {
 	return dewar.LocalStats{Entries: t.entries.Load(), Cost: t.cost.Load(), Evicted: t.evicted.Load()}
