@@ -17,6 +17,7 @@ type remoteWrite[V any] struct {
 	fill    Fill[V]
 	release bool
 	marked  bool   // with release: the key is marked until it is done
+	refresh Fence  // the refresh lease to be given back afterwards, if any
 	lapse   int64  // when what fill.Fence names expires by itself, on Clock; 0: it is a lease
 	done    func() // called when it has ended; may be nil
 }
@@ -146,6 +147,9 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 	var releases []Fill[V]
 	var marked []int // of releases
 	for _, w := range batch {
+		if w.refresh != (Fence{}) {
+			releases = append(releases, Fill[V]{Key: w.fill.Key, Fence: w.refresh, Refresh: true})
+		}
 		if !w.release {
 			fills, lapses = append(fills, w.fill), append(lapses, w.lapse)
 			continue

@@ -23,7 +23,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 	for _, k := range keys {
 		str := c.keys.str(k)
 		e := c.local.Get(str)
-		if e != nil && now < e.Due && len(opts) == 0 {
+		if e != nil && now < e.Due && len(opts) == 0 && (c.doubts.none() || c.trusts(str, e)) {
 			values[k] = c.own(e.Value)
 			hits++
 			continue
@@ -213,12 +213,16 @@ func (c *Cache[K, V]) peek(ctx context.Context, rs []read[K, V], n need) {
 	for i, r := range missed {
 		if found[i].State != RemoteValue {
 			r.err = cmp.Or(caller.Err(), ErrNotCached)
+			if found[i].State == RemoteFailed && r.seen != nil && now < r.seen.Fresh {
+				// Doubted, and nobody to ask: it serves as before.
+				c.serve(r, r.seen, judge(&c.rules, r.seen, now, n.readOptions), nil)
+			}
 			continue
 		}
 		e := found[i].Entry
 		redraw(&c.rules, &e, found[i].Took)
 		switch judge(&c.rules, &e, now, n.readOptions) {
-		case verdictHit, verdictDue:
+		case verdictHit, verdictDue, verdictCheck:
 			c.answer(r, &e, StatusHit, TierRemote, nil)
 			c.table.promote(r.str, e, writes[i], false)
 		case verdictStale:

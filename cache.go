@@ -36,6 +36,9 @@ type Cache[K comparable, V any] struct {
 	pins      pins[K, V]
 	backfill  backfill[K, V]
 	journal   journal[K, V]
+	echoes    echoes[K, V]
+	awaited   awaited[K, V]
+	doubts    doubts
 
 	overdue    atomic.Int64 // loaders running past their timeout
 	toldFailed atomic.Int64 // when the log last heard of failed writes, on Clock
@@ -73,21 +76,27 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 		log:   cfg.Logger,
 		gone:  make(chan struct{}),
 	}
-	if err := c.openTiers(); err != nil {
+	c.rules.localTTL = int64(cfg.LocalTTL)
+	if err := c.openLocal(); err != nil {
 		return nil, err
 	}
-	c.table = newTable[K](c.local, &c.rules, &c.wg)
+	c.table = newTable[K](c)
 	c.life, c.end = context.WithCancelCause(context.Background())
 	c.write, c.quit = context.WithCancel(context.Background())
 	c.bucket.open(c)
 	c.pins.open(c)
 	c.backfill.open(c)
 	c.journal.open(c)
+	c.awaited.c = c
+	if err := c.openRemote(); err != nil { // last: it may tell of the fleet at once
+		c.local.Close()
+		return nil, err
+	}
 	cfg.logEffective()
 	return c, nil
 }
 
-func (c *Cache[K, V]) openTiers() (err error) {
+func (c *Cache[K, V]) openLocal() (err error) {
 	c.local, c.lone = noLocal[V]{}, true
 	if c.cfg.Local != nil {
 		if c.local, err = c.cfg.Local.OpenLocal(c.cfg.Name); err != nil {
@@ -95,15 +104,21 @@ func (c *Cache[K, V]) openTiers() (err error) {
 		}
 		c.lone = false
 	}
-	if c.cfg.Remote != nil {
-		c.remote, err = c.cfg.Remote.OpenRemote(RemoteOptions{
-			Name: c.cfg.Name, Schema: c.cfg.Schema,
-			LeaseFor: c.cfg.Flight.Timeout, Logger: c.cfg.Logger,
-		})
-		if err != nil {
-			c.local.Close()
-			return fmt.Errorf("dewar: cache %q: remote tier: %w", c.cfg.Name, err)
-		}
+	return nil
+}
+
+func (c *Cache[K, V]) openRemote() (err error) {
+	if c.cfg.Remote == nil {
+		return nil
+	}
+	heard := &fleet[K, V]{c: c, opened: make(chan struct{})}
+	c.remote, err = c.cfg.Remote.OpenRemote(RemoteOptions{
+		Name: c.cfg.Name, Schema: c.cfg.Schema,
+		LeaseFor: c.cfg.Flight.Lease, Logger: c.cfg.Logger, Events: heard,
+	})
+	close(heard.opened)
+	if err != nil {
+		return fmt.Errorf("dewar: cache %q: remote tier: %w", c.cfg.Name, err)
 	}
 	return nil
 }
@@ -122,7 +137,8 @@ func (c *Cache[K, V]) openTiers() (err error) {
 // A fresh hit in the local tier allocates nothing and looks at no ctx.
 func (c *Cache[K, V]) Get(ctx context.Context, k K, opts ...ReadOption) (V, error) {
 	if len(opts) == 0 {
-		if e := c.local.Get(c.keys.str(k)); e != nil && Clock() < e.Due {
+		str := c.keys.str(k)
+		if e := c.local.Get(str); e != nil && Clock() < e.Due && (c.doubts.none() || c.trusts(str, e)) {
 			c.count.add(countLocalHits, 1)
 			return c.own(e.Value), nil
 		}

@@ -38,6 +38,13 @@ type Config[K comparable, V any] struct {
 	// for every value.
 	TTLOf func(K, V) time.Duration
 
+	// LocalTTL is how long a copy in the local tier serves before the remote
+	// tier is asked again; what that still has as fresh serves on, and where it
+	// cannot be asked the local copy does. It bounds how long a process that
+	// hears no invalidations serves what was invalidated. Needs both tiers.
+	// Defaults to 0: as long as the entry is fresh.
+	LocalTTL time.Duration
+
 	// NotFound tells which loader errors mean "no such key". Defaults to
 	// errors.Is(err, ErrNotFound).
 	NotFound func(error) bool
@@ -156,6 +163,12 @@ type Flight struct {
 	// Timeout bounds a flight as a whole: look-up in the remote tier, waiting
 	// for a slot, and the load. Defaults to 10s; none is unbounded.
 	Timeout time.Duration
+
+	// Lease is how long the right to load a key for the whole fleet lives
+	// unless its holder renews it, which it does for as long as it loads: what
+	// the fleet waits for a process that died while loading. At least 10ms.
+	// Defaults to 3s.
+	Lease time.Duration
 }
 
 // Guard is what every load passes before it reaches the origin.
@@ -203,6 +216,9 @@ func (cfg Config[K, V]) Validate() error {
 	p.notNegative("Batch.Linger", cfg.Batch.Linger)
 	p.check(cfg.Batch.Linger <= 0 || cfg.LoadMany != nil, "Batch.Linger needs LoadMany: it gathers Gets into one LoadMany")
 	p.notNegative("Flight.Timeout", cfg.Flight.Timeout)
+	p.check(cfg.Flight.Lease == 0 || cfg.Flight.Lease >= minLease, "Flight.Lease must be at least %v, not %v", minLease, cfg.Flight.Lease)
+	p.notNegative("LocalTTL", cfg.LocalTTL)
+	p.check(cfg.LocalTTL <= 0 || cfg.Local != nil && cfg.Remote != nil, "LocalTTL needs Local and Remote: it says how long the one serves before the other is asked")
 
 	g := cfg.Guard
 	p.check(g.MaxConcurrent >= 0, "Guard.MaxConcurrent must not be negative, but is %d", g.MaxConcurrent)
@@ -221,7 +237,11 @@ func (cfg Config[K, V]) Validate() error {
 	return p.joined(cfg.Name)
 }
 
-const defaultMaxConcurrent = 128
+const (
+	defaultMaxConcurrent = 128
+
+	minLease = 10 * time.Millisecond
+)
 
 // withDefaults fills in what a valid configuration leaves to its defaults.
 func (cfg Config[K, V]) withDefaults() Config[K, V] {
@@ -235,6 +255,7 @@ func (cfg Config[K, V]) withDefaults() Config[K, V] {
 	cfg.Batch.MaxSize = cmp.Or(cfg.Batch.MaxSize, 200)
 	cfg.Batch.Parallel = cmp.Or(cfg.Batch.Parallel, 4)
 	cfg.Flight.Timeout = cmp.Or(cfg.Flight.Timeout, 10*time.Second)
+	cfg.Flight.Lease = cmp.Or(cfg.Flight.Lease, 3*time.Second)
 	cfg.Guard.MaxConcurrent = cmp.Or(cfg.Guard.MaxConcurrent, defaultMaxConcurrent)
 	cfg.Guard.MaxBackground = cmp.Or(cfg.Guard.MaxBackground, max(1, cfg.Guard.MaxConcurrent/2))
 	cfg.Guard.QueueTimeout = cmp.Or(cfg.Guard.QueueTimeout, time.Second)
@@ -263,7 +284,7 @@ func (cfg Config[K, V]) logEffective() {
 		"warm_ahead", cfg.Warm.Ahead, "warm_keys_per_second", cfg.Warm.KeysPerSecond,
 		"warm_bucket", cfg.Warm.Bucket, "warm_gather", cfg.Warm.Gather,
 		"batch_max_size", cfg.Batch.MaxSize, "batch_parallel", cfg.Batch.Parallel, "batch_linger", cfg.Batch.Linger,
-		"flight_timeout", cfg.Flight.Timeout,
+		"local_ttl", cfg.LocalTTL, "flight_timeout", cfg.Flight.Timeout, "flight_lease", cfg.Flight.Lease,
 		"guard_max_concurrent", cfg.Guard.MaxConcurrent, "guard_max_background", cfg.Guard.MaxBackground,
 		"guard_queue_timeout", cfg.Guard.QueueTimeout,
 		"local", cfg.Local != nil, "remote", cfg.Remote != nil,

@@ -22,18 +22,22 @@ type flight[K comparable, V any] struct {
 	need   *need     // shared with the other flights of its batch
 	begun  int64     // on Clock; Flight.Timeout and SoftTimeout count from here
 	local  *Entry[V] // what the local tier had
-	writes uint64    // Sets, Invalidates and Expires before this flight
 	shard  *shard[K, V]
 	stripe uint8
-	marked bool // the remote tier is not to be read or written
 
-	// Used by the goroutine that has the flight in hand, before it settles.
-	vacant bool // the remote tier had nothing: ask for the lease
+	// Set by claim, and anew under shard.mu before another look at the remote
+	// tier, by the goroutine that has the flight in hand.
+	writes uint64 // Sets, Invalidates and Expires before that look
+	marked bool   // the remote tier is not to be read or written
+
+	// Used by that goroutine, before the flight settles.
+	state RemoteState // what the remote tier last answered; RemoteForeign where it was not asked
 
 	// Written by that goroutine under shard.mu, so that a flight that
 	// supersedes this one can take its lease over.
 	leased     bool          // fence is our lease
 	fence      Fence         // what the remote tier has, or our lease
+	refresh    Fence         // our refresh lease
 	superseded *flight[K, V] // the one to take it from; nil once settled
 	lapse      int64         // when the value that fence names expires by itself, on Clock; 0: it is a lease
 
@@ -87,6 +91,7 @@ const (
 	outcomeHit                         // a fresh value from the remote tier
 	outcomeStale                       // a stale one from there, inside WhileRevalidate
 	outcomeNegative                    // the origin has no such key
+	outcomeKept                        // the local copy, which was to be checked and could not be
 	outcomeFailed                      // an error
 )
 
@@ -101,6 +106,7 @@ type outcome[V any] struct {
 	keep      bool // entry is to be stored; otherwise what was there is removed
 	fallsBack bool // with outcomeFailed: a stale value may stand in
 	unasked   bool // with outcomeFailed: the origin is resting after an earlier failure
+	elsewhere bool // with outcomeFailed: another process loads; whoever cannot do with a stale value starts over
 }
 
 // tier is where the outcome came from.
@@ -120,9 +126,7 @@ func (f *flight[K, V]) lingers(now int64) bool {
 
 // fly carries claimed flights to their end, on a goroutine of its own.
 func (c *Cache[K, V]) fly(fs []*flight[K, V]) {
-	rest := c.consult(fs)
-	rest = c.rest(rest)
-	c.load(c.lease(rest), nil)
+	c.load(c.lease(c.rest(c.consult(fs))), nil)
 }
 
 // load asks the origin for flights that nothing else could answer. held is the
@@ -131,6 +135,7 @@ func (c *Cache[K, V]) load(fs []*flight[K, V], held *slot) {
 	if len(fs) == 0 {
 		return
 	}
+	defer c.keepLeases(fs).stop()
 	if c.cfg.LoadMany == nil {
 		c.loadEach(fs, held)
 		return
@@ -360,7 +365,11 @@ func (c *Cache[K, V]) flightContext(fs []*flight[K, V]) (context.Context, contex
 		in.values = fs[0].need.caller
 		ch.outer = fs[0].need.chain
 	}
-	left := later(fs[0].begun, int64(c.cfg.Flight.Timeout)) - Clock()
+	begun := fs[0].begun
+	for _, f := range fs {
+		begun = min(begun, f.begun)
+	}
+	left := later(begun, int64(c.cfg.Flight.Timeout)) - Clock()
 	return context.WithTimeoutCause(in, time.Duration(left), ErrTimeout)
 }
 

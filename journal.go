@@ -8,7 +8,8 @@ import (
 	"time"
 )
 
-// journalSize bounds the keys whose deletion the journal repeats.
+// journalSize bounds the keys whose deletion the journal repeats. Beyond it the
+// whole name moves to its next epoch.
 const journalSize = 100_000
 
 // The journal repeats a deletion at first after journalMinWait, then twice as
@@ -20,57 +21,80 @@ const (
 )
 
 // journal keeps the keys whose remote copy must go but has not been confirmed
-// gone, and repeats the deletion until it is. Each of its keys holds one mark
-// in the table, so that this process keeps away from the remote copy. It never
-// repeats a write of a value: one that arrives late would bring an old value
-// back. Its goroutine exists only while it holds something.
+// gone, or whose deletion was not confirmed to be announced, and repeats both
+// until they are. Each of its keys holds one mark in the table, so that this
+// process keeps away from the remote copy. It never repeats a write of a value:
+// one that arrives late would bring an old value back. Its goroutine exists
+// only while it holds something.
 type journal[K comparable, V any] struct {
 	c *Cache[K, V]
 
-	mu      sync.Mutex        // guards what follows
-	pending map[string]uint64 // key -> when it was last added, as a count
+	mu      sync.Mutex // guards what follows
+	pending map[string]pending
+	all     bool // everything is to be invalidated; the table is barred until it is
 	adds    uint64
 	running bool
 	hurry   chan struct{} // closed by close: try at once
 }
 
+// pending is a deletion to be repeated.
+type pending struct {
+	added    uint64 // when it was last added, as a count
+	announce bool   // tell the fleet
+}
+
 func (j *journal[K, V]) open(c *Cache[K, V]) {
 	j.c = c
-	j.pending = make(map[string]uint64)
+	j.pending = make(map[string]pending)
 	j.hurry = make(chan struct{})
 }
 
-// add takes over a key and its mark. It reports false when it is full; the
-// caller keeps the mark.
-func (j *journal[K, V]) add(key string) bool {
+// add takes over a key and its mark. The caller is counted in the cache's wait
+// group.
+func (j *journal[K, V]) add(key string, announce bool) {
 	j.mu.Lock()
-	_, known := j.pending[key]
+	p, known := j.pending[key]
 	if !known && len(j.pending) >= journalSize {
 		j.mu.Unlock()
-		return false
+		j.addAll()
+		j.c.table.unmark(key)
+		return
 	}
 	j.adds++
-	j.pending[key] = j.adds
-	start := !j.running
-	j.running = true
+	j.pending[key] = pending{j.adds, announce || p.announce}
+	j.startLocked()
 	j.mu.Unlock()
 	if known {
 		j.c.table.unmark(key) // the key has its mark already
 	}
-	if start {
-		j.c.log.Warn("dewar: an invalidation is not confirmed by the remote tier; it is repeated until it is")
-		j.c.goRun(j.run)
-	}
-	return true
 }
 
-// insist hands a marked key to the journal; when that is full the mark is
-// taken back, and the remote copy lives until its TTL.
-func (c *Cache[K, V]) insist(key string) {
-	if !c.journal.add(key) {
-		c.table.unmark(key)
+// addAll makes the name move to its next epoch as soon as the remote tier
+// answers. Until then this process keeps away from it.
+func (j *journal[K, V]) addAll() {
+	j.c.table.bar()
+	j.mu.Lock()
+	known := j.all
+	j.all = true
+	j.startLocked()
+	j.mu.Unlock()
+	if known {
+		j.c.table.unbar()
 	}
 }
+
+func (j *journal[K, V]) startLocked() {
+	if j.running {
+		return
+	}
+	j.running = true
+	j.c.log.Warn("dewar: an invalidation is not confirmed by the remote tier; it is repeated until it is")
+	j.c.goRun(j.run)
+}
+
+// insist hands a marked key to the journal whose remote copy is wrong for
+// everybody, though nobody has invalidated it.
+func (c *Cache[K, V]) insist(key string) { c.journal.add(key, false) }
 
 func (j *journal[K, V]) run() {
 	wait := journalMinWait
@@ -95,10 +119,10 @@ func (j *journal[K, V]) run() {
 			wait = journalMinWait
 		}
 		j.mu.Lock()
-		if len(j.pending) == 0 || j.c.write.Err() != nil {
+		if len(j.pending) == 0 && !j.all || j.c.write.Err() != nil {
 			j.running = false
 			j.mu.Unlock()
-			if tried > 0 && confirmed > 0 {
+			if confirmed > 0 {
 				j.c.log.Info("dewar: all invalidations are confirmed by the remote tier")
 			}
 			return
@@ -107,49 +131,152 @@ func (j *journal[K, V]) run() {
 	}
 }
 
-// try repeats the deletion of what is pending. A key that was added again
-// meanwhile stays, since its newer deletion may have been meant for something
-// written after this one was carried out.
+// try repeats the deletion of what is pending.
 func (j *journal[K, V]) try() (tried, confirmed int) {
-	j.mu.Lock()
-	keys := make([]string, 0, min(len(j.pending), j.c.cfg.Batch.MaxSize))
-	added := make([]uint64, 0, cap(keys))
-	for k, n := range j.pending {
-		if len(keys) == cap(keys) {
-			break
-		}
-		keys = append(keys, k)
-		added = append(added, n)
-	}
-	j.mu.Unlock()
 	ctx, cancel := context.WithTimeout(j.c.write, j.c.cfg.Flight.Timeout)
 	defer cancel()
-	errs := make([]error, len(keys))
-	j.c.remote.Unlink(ctx, keys, errs)
-	for i, k := range keys {
-		if errs[i] != nil {
-			continue
+	if all, upTo := j.wantsAll(); all {
+		if j.c.remote.NextEpoch(ctx) != nil {
+			return 1, 0
 		}
-		j.mu.Lock()
-		done := j.pending[k] == added[i]
-		if done {
-			delete(j.pending, k)
+		return 1, j.doneAll(upTo)
+	}
+	for _, announce := range []bool{true, false} {
+		keys, added := j.some(announce)
+		for i, ok := range j.c.deleted(ctx, keys, announce) {
+			if ok && j.done(keys[i], added[i]) {
+				confirmed++
+				j.c.table.unmark(keys[i])
+			}
 		}
-		j.mu.Unlock()
-		if done {
-			confirmed++
-			j.c.table.unmark(k)
+		tried += len(keys)
+	}
+	return tried, confirmed
+}
+
+func (j *journal[K, V]) wantsAll() (all bool, upTo uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	return j.all, j.adds
+}
+
+// doneAll takes in that the name has moved to another epoch: what was pending
+// before is gone with the one it left.
+func (j *journal[K, V]) doneAll(upTo uint64) int {
+	var gone []string
+	j.mu.Lock()
+	j.all = false
+	for key, p := range j.pending {
+		if p.added <= upTo {
+			delete(j.pending, key)
+			gone = append(gone, key)
 		}
 	}
-	return len(keys), confirmed
+	j.mu.Unlock()
+	for _, key := range gone {
+		j.c.table.unmark(key)
+	}
+	j.c.table.unbar()
+	return 1
+}
+
+// some returns pending keys, at most a batch.
+func (j *journal[K, V]) some(announce bool) (keys []string, added []uint64) {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	for k, p := range j.pending {
+		if p.announce != announce {
+			continue
+		}
+		keys, added = append(keys, k), append(added, p.added)
+		if len(keys) == journalBatch {
+			break
+		}
+	}
+	return keys, added
+}
+
+// journalBatch is how many keys are deleted at once.
+const journalBatch = 1000
+
+// done forgets a key. One that was added again meanwhile stays, since its newer
+// deletion may have been meant for something written after this one was carried
+// out.
+func (j *journal[K, V]) done(key string, added uint64) bool {
+	j.mu.Lock()
+	defer j.mu.Unlock()
+	if j.pending[key].added != added {
+		return false
+	}
+	delete(j.pending, key)
+	return true
+}
+
+// delete deletes the remote copies of marked keys and tells the fleet, and
+// leaves to the journal what is not confirmed.
+func (c *Cache[K, V]) delete(ctx context.Context, keys []string, announce bool) {
+	for i, ok := range c.deleted(ctx, keys, announce) {
+		if ok {
+			c.table.unmark(keys[i])
+		} else {
+			c.journal.add(keys[i], announce)
+		}
+	}
+}
+
+// deleted deletes the remote copies of marked keys and then, if announce, tells
+// the fleet. It reports which are confirmed, and need not be repeated because
+// of what another process wrote meanwhile.
+func (c *Cache[K, V]) deleted(ctx context.Context, keys []string, announce bool) (ok []bool) {
+	if len(keys) == 0 {
+		return nil
+	}
+	ok = make([]bool, len(keys))
+	errs := make([]error, len(keys))
+	if !announce {
+		c.remote.Unlink(ctx, keys, errs)
+		for i, err := range errs {
+			ok[i] = err == nil
+		}
+		return ok
+	}
+	c.table.beginOwn(keys)
+	c.remote.Unlink(ctx, keys, errs)
+	var told []string
+	var at []int // of told, in keys
+	for i, err := range errs {
+		if err == nil {
+			told, at = append(told, keys[i]), append(at, i)
+		} else {
+			c.table.endOwn(keys[i], Place{})
+		}
+	}
+	if len(told) == 0 {
+		return ok
+	}
+	places, errs := make([]Place, len(told)), make([]error, len(told))
+	c.remote.Announce(ctx, AnnounceInvalidate, told, places, errs)
+	for k, i := range at {
+		again := c.table.endOwn(keys[i], places[k])
+		if errs[k] == nil {
+			c.echoes.expect(c, keys[i], places[k])
+			ok[i] = !again
+		}
+	}
+	return ok
 }
 
 func (j *journal[K, V]) close() { close(j.hurry) }
 
+// len returns how many invalidations are pending.
 func (j *journal[K, V]) len() int {
 	j.mu.Lock()
 	defer j.mu.Unlock()
-	return len(j.pending)
+	n := len(j.pending)
+	if j.all {
+		n++
+	}
+	return n
 }
 
 // lost tells what the journal still held when the cache was closed.

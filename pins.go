@@ -101,6 +101,17 @@ func (p *pins[K, V]) poke(str string) {
 	}
 }
 
+// pokeAll tells that every key was removed.
+func (p *pins[K, V]) pokeAll() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := Clock()
+	for _, pinned := range p.heap {
+		pinned.loaded, pinned.next = math.MinInt64, now
+	}
+	p.nudge() // all are equal: it still is a heap
+}
+
 func (p *pins[K, V]) any() bool { return p.count.Load() > 0 }
 
 func (p *pins[K, V]) len() int { return int(p.count.Load()) }

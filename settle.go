@@ -3,6 +3,7 @@ package dewar
 import (
 	"errors"
 	"math/rand/v2"
+	"time"
 )
 
 // settle ends a flight with its outcome. The first to settle it wins. What is
@@ -16,12 +17,14 @@ func (c *Cache[K, V]) settle(f *flight[K, V], out outcome[V]) {
 	if !won {
 		return
 	}
-	if !over {
+	if !over || f.refresh != (Fence{}) {
 		// Written behind before anybody is told: who has the answer and then
 		// calls Wait waits for this write.
 		lingering := c.writeBehind(f, &out, detached)
 		f.shard.mu.Lock()
-		f.overLocked()
+		if !over {
+			f.overLocked()
+		}
 		if !lingering && c.lone && f.shard.flights[f.str] == f {
 			delete(f.shard.flights, f.str)
 		}
@@ -62,13 +65,17 @@ func (c *Cache[K, V]) storeLocked(f *flight[K, V], out *outcome[V]) {
 	switch {
 	case out.kind == outcomeFailed:
 		c.keepOldLocked(f, out, Clock(), unmoved)
+	case out.kind == outcomeKept:
+		if c.rules.localTTL > 0 && c.local.Get(f.str) == f.local { // not asked again before LocalTTL
+			c.table.putLocked(s, f.str, *f.local, false)
+		}
 	case out.remote:
 		if unmoved { // a promotion is fenced by the generation, a load by its flight
-			c.local.Set(f.str, out.entry)
+			c.table.putLocked(s, f.str, out.entry, true)
 		}
 	case out.keep:
 		delete(s.failing, f.str)
-		c.local.Set(f.str, out.entry)
+		c.table.putLocked(s, f.str, out.entry, false)
 	default:
 		// Taken back by the origin. Until the remote copy is gone as well,
 		// nobody is to find it there and promote it.
@@ -89,10 +96,13 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	old := c.local.Get(f.str)
 	if found := f.copy.Load(); found != nil && unmoved && (old == nil || old.Loaded < found.Loaded) {
 		old = found
-		c.local.Set(f.str, *found)
+		c.table.putLocked(f.shard, f.str, *found, true)
 	}
 	if old == nil || old.Negative() || dead(&c.rules, old, now) {
 		return
+	}
+	if out.elsewhere && now < old.Fresh {
+		c.adoptSoonLocked(f, old, now)
 	}
 	if out.unasked || errors.Is(out.err, ErrOverloaded) || errors.Is(out.err, ErrClosed) {
 		return // the origin was not asked
@@ -115,25 +125,46 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	c.local.Set(f.str, again)
 }
 
+// Between what bounds an entry that another process refreshes is due again, to
+// be adopted: after an eighth of the time that is left, or these.
+const (
+	adoptMinWait = int64(10 * time.Millisecond)
+	adoptMaxWait = int64(time.Second)
+)
+
+// adoptSoonLocked makes a fresh entry that another process is refreshing due
+// again soon.
+func (c *Cache[K, V]) adoptSoonLocked(f *flight[K, V], old *Entry[V], now int64) {
+	if c.rules.localTTL > 0 {
+		return // it is compared with the remote tier's anyway
+	}
+	wait := min(max((old.Fresh-now)/8, adoptMinWait), adoptMaxWait)
+	again := *old
+	again.Due = min(later(now, wait/2+rand.Int64N(wait)), old.Fresh)
+	c.local.Set(f.str, again)
+}
+
 // writeBehind hands the remote part of an outcome to the backfill. It reports
 // whether the flight stays in the table until that is done.
 func (c *Cache[K, V]) writeBehind(f *flight[K, V], out *outcome[V], detached bool) (lingering bool) {
-	fromOrigin := out.kind != outcomeFailed && !out.remote
+	fromOrigin := out.kind != outcomeFailed && out.kind != outcomeKept && !out.remote
 	switch {
 	case fromOrigin && out.keep && !detached:
 		w := remoteWrite[V]{fill: Fill[V]{
 			Key: f.str, Fence: f.fence, Entry: out.entry, Took: out.took, Dead: deadAt(&c.rules, &out.entry),
-		}, lapse: f.lapse}
+		}, lapse: f.lapse, refresh: f.refresh}
 		if c.lone {
 			w.done = func() { c.table.dropLingering(f) }
 		}
 		return c.backfill.add(w) && w.done != nil
 	case f.leased, fromOrigin && !detached:
 		// A lease that will not be filled, or a value that the origin took back.
-		w := remoteWrite[V]{release: true, marked: f.revoked, fill: Fill[V]{Key: f.str, Fence: f.fence}}
+		w := remoteWrite[V]{release: true, marked: f.revoked, fill: Fill[V]{Key: f.str, Fence: f.fence}, refresh: f.refresh}
 		if !c.backfill.add(w) && f.revoked {
 			c.insist(f.str)
 		}
+	case f.refresh != (Fence{}):
+		c.backfill.add(remoteWrite[V]{release: true, fill: Fill[V]{Key: f.str, Fence: f.refresh, Refresh: true}})
 	}
 	return false
 }

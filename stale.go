@@ -15,6 +15,7 @@ type verdict uint8
 const (
 	verdictLoad       verdict = iota // nothing to serve: load
 	verdictFallback                  // load; serve the entry if that fails or takes too long
+	verdictCheck                     // fresh, but ask the remote tier first; serve it where that cannot be asked
 	verdictRevalidate                // serve the stale entry at once, reload behind
 	verdictStale                     // serve the stale entry (CacheOnly)
 	verdictDue                       // serve, and refresh off the path
@@ -32,6 +33,7 @@ type rules struct {
 	keep             int64 // how long past fresh an entry is of any use
 	retryAfter       int64
 	softTimeout      int64
+	localTTL         int64 // 0: local copies serve as long as they are fresh
 }
 
 func newRules(ttl, negativeTTL time.Duration, jitter, ahead float64, s Stale) rules {
@@ -61,6 +63,8 @@ func judge[V any](r *rules, e *Entry[V], now int64, o readOptions) verdict {
 		switch {
 		case now < e.Due, now < e.Fresh && o.cacheOnly:
 			return verdictHit
+		case now < e.Fresh && r.localTTL > 0:
+			return verdictCheck // or due: the remote tier's copy will tell
 		case now < e.Fresh:
 			return verdictDue
 		case !o.noStale && !o.cacheOnly && now < later(e.Fresh, r.whileRevalidate):
@@ -110,6 +114,21 @@ func newEntry[V any](r *rules, v V, begun, ended, ttl int64) Entry[V] {
 	return e
 }
 
+// limitLocal makes e, about to be stored in the local tier, one that is asked
+// of the remote tier again when LocalTTL is over. With LocalTTL, Due is the
+// earlier of that and of when a refresh is due.
+func limitLocal[V any](r *rules, e *Entry[V], now int64) {
+	switch until := later(now, r.localTTL); {
+	case r.localTTL == 0:
+	case e.Negative():
+		e.Fresh = min(e.Fresh, until)
+	case now >= e.Due: // due already, and in the bucket for it
+		e.Due = min(e.Fresh, until)
+	default:
+		e.Due = min(e.Due, until)
+	}
+}
+
 // newNegative is what remains of a load that found no such key.
 func newNegative[V any](r *rules, begun, ended int64) Entry[V] {
 	ttl := r.jittered(r.negativeTTL)
@@ -151,7 +170,7 @@ func pinDue[V any](r *rules, e *Entry[V]) int64 {
 	switch {
 	case e.Negative():
 		return e.Fresh
-	case r.ahead >= 0:
+	case r.ahead >= 0 && r.localTTL == 0:
 		return e.Due
 	}
 	return e.Loaded + int64(0.8*float64(e.Fresh-e.Loaded))

@@ -27,6 +27,7 @@ type Stats struct {
 	Refreshed      uint64 // keys reloaded by the bucket, by Refresh or by Preload
 	Adopted        uint64 // refreshes that found a newer value in the remote tier instead
 	RefreshDropped uint64 // keys that found the bucket full
+	Elsewhere      uint64 // refreshes and loads left to another process of the fleet
 
 	Filled        uint64 // entries written to the remote tier
 	FillsRefused  uint64 // writes refused by the fence
@@ -35,6 +36,7 @@ type Stats struct {
 
 	// Gauges.
 	Flights              int // flights in progress
+	Awaiting             int // flights that wait for another process's load
 	OverdueLoads         int // loaders still running past their timeout
 	Bucket               int // keys waiting in the bucket or being refreshed from it
 	Pinned               int // keys kept warm
@@ -63,6 +65,7 @@ const (
 	countRefreshed
 	countAdopted
 	countRefreshDropped
+	countElsewhere
 	countFilled
 	countFillsRefused
 	countWritesFailed
@@ -119,6 +122,7 @@ func (c *Cache[K, V]) Stats() Stats {
 		Refreshed:      c.count.sum(countRefreshed),
 		Adopted:        c.count.sum(countAdopted),
 		RefreshDropped: c.count.sum(countRefreshDropped),
+		Elsewhere:      c.count.sum(countElsewhere),
 
 		Filled:        c.count.sum(countFilled),
 		FillsRefused:  c.count.sum(countFillsRefused),
@@ -126,6 +130,7 @@ func (c *Cache[K, V]) Stats() Stats {
 		WritesDropped: c.count.sum(countWritesDropped),
 
 		Flights:              c.table.len(),
+		Awaiting:             c.awaited.len(),
 		OverdueLoads:         int(c.overdue.Load()),
 		Bucket:               c.bucket.len(),
 		Pinned:               c.pins.len(),

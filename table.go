@@ -22,9 +22,14 @@ type table[K comparable, V any] struct {
 	seed   maphash.Seed
 	local  LocalTier[V]
 	rules  *rules
-	wg     *sync.WaitGroup // counts flights and writes: it grows under a lock, where closed is false
-	writes atomic.Uint64   // Sets, Invalidates and Expires so far: the source of generations
+	judge  func(key string, e *Entry[V], now int64, o readOptions) verdict // Cache.judge
+	wg     *sync.WaitGroup                                                 // counts flights and writes: it grows under a lock, where closed is false
+	writes atomic.Uint64                                                   // Sets, Invalidates and Expires so far, the fleet's too: the source of generations
 	shards [shardCount]shard[K, V]
+
+	// barred counts what keeps this process away from the remote copies of all
+	// keys. It changes under the locks of all shards, so each guards a reader.
+	barred int
 }
 
 // shard is one lock of the table and the keys that hash to it.
@@ -35,9 +40,11 @@ type shard[K comparable, V any] struct {
 	mu      sync.Mutex
 	closed  bool
 	flights map[string]*flight[K, V]
-	marks   map[string]mark    // keys with writes whose remote part is not confirmed
-	failing map[string]failure // keys with a stale value whose last load failed
-	sweepAt int                // the size of failing at which it is next swept
+	marks   map[string]mark      // keys with writes whose remote part is not confirmed
+	own     map[string]*ownWrite // keys with writes of ours that we have not yet heard of: see fleet.go
+	failing map[string]failure   // keys with a stale value whose last load failed
+	sweepAt int                  // the size of failing at which it is next swept
+	checked checked              // keys whose doubted local copy the remote tier has confirmed
 	gens    [stripesPerShard]uint64
 }
 
@@ -56,12 +63,13 @@ type failure struct {
 	fallsBack bool // readers may be answered with the stale value
 }
 
-func newTable[K comparable, V any](local LocalTier[V], r *rules, wg *sync.WaitGroup) *table[K, V] {
-	t := &table[K, V]{seed: maphash.MakeSeed(), local: local, rules: r, wg: wg}
+func newTable[K comparable, V any](c *Cache[K, V]) *table[K, V] {
+	t := &table[K, V]{seed: maphash.MakeSeed(), local: c.local, rules: &c.rules, judge: c.judge, wg: &c.wg}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.flights = make(map[string]*flight[K, V])
 		s.marks = make(map[string]mark)
+		s.own = make(map[string]*ownWrite)
 		s.failing = make(map[string]failure)
 		s.sweepAt = 64
 	}
@@ -79,6 +87,7 @@ type need struct {
 	readOptions
 	origin     bool  // only a load will do: Refresh
 	background bool  // the bucket's and Preload's: joins nothing
+	preload    bool  // Preload's: waits where another process loads
 	newerThan  int64 // background only: a fresh entry loaded after this needs no refresh
 
 	caller context.Context // its values go to the loader
@@ -151,7 +160,7 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 			return c
 		}
 	} else if !n.reload && !n.origin && current != seen {
-		if c.verdict = judge(t.rules, current, now, n.readOptions); c.verdict > verdictFallback {
+		if c.verdict = t.judge(key, current, now, n.readOptions); c.verdict > verdictCheck {
 			c.entry = current
 			return c
 		}
@@ -168,7 +177,7 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 	f = from.next()
 	f.key, f.str, f.need, f.begun, f.local = k, key, n, now, current
 	f.shard, f.stripe, f.superseded = s, uint8(stripe), superseded
-	f.writes, f.marked = t.writes.Load(), s.marks[key].writes > 0
+	f.writes, f.marked = t.writes.Load(), t.markedLocked(s, key)
 	if t.rules.softTimeout > 0 || n.background {
 		f.copyFound = make(chan struct{})
 	}
@@ -178,11 +187,17 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 	return c
 }
 
+// markedLocked reports whether readers are to keep away from the remote copy
+// of a key of shard s.
+func (t *table[K, V]) markedLocked(s *shard[K, V], key string) bool {
+	return t.barred > 0 || s.marks[key].writes > 0
+}
+
 // overwrite is the local part of Set, Invalidate and Expire, as one section:
 // from its end on, no load begun before stores anything, nothing read from the
 // remote tier before is promoted, and, if marked, readers keep away from the
 // remote copy until unmark. It returns the key's new generation.
-func (t *table[K, V]) overwrite(key string, marked bool, edit func()) (gen uint64, err error) {
+func (t *table[K, V]) overwrite(key string, marked, sets bool, edit func()) (gen uint64, err error) {
 	s, stripe := t.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -190,10 +205,20 @@ func (t *table[K, V]) overwrite(key string, marked bool, edit func()) (gen uint6
 		return 0, ErrClosed
 	}
 	t.wg.Add(1)
+	if marked {
+		s.marks[key] = mark{s.marks[key].writes + 1, 0}
+		s.beginOwnLocked(key, sets)
+	}
+	return t.moveLocked(s, stripe, key, edit), nil
+}
+
+// moveLocked moves the generation of a key, as whoever writes it does, and
+// detaches its flight.
+func (t *table[K, V]) moveLocked(s *shard[K, V], stripe int, key string, edit func()) (gen uint64) {
 	gen = t.writes.Add(1)
 	s.gens[stripe] = gen
-	if marked {
-		s.marks[key] = mark{s.marks[key].writes + 1, gen}
+	if m, ok := s.marks[key]; ok {
+		s.marks[key] = mark{m.writes, gen}
 	}
 	if f := s.flights[key]; f != nil {
 		f.detached = true
@@ -201,7 +226,70 @@ func (t *table[K, V]) overwrite(key string, marked bool, edit func()) (gen uint6
 	}
 	delete(s.failing, key)
 	edit()
-	return gen, nil
+	return gen
+}
+
+// overwriteAll is overwrite for every key there is: everything local is gone
+// when it returns. If barred, this process keeps away from all remote copies
+// until unbar.
+func (t *table[K, V]) overwriteAll(bar bool) error {
+	t.lockAll()
+	defer t.unlockAll()
+	if t.shards[0].closed {
+		return ErrClosed
+	}
+	if bar {
+		t.barred++
+		t.wg.Add(1)
+	}
+	gen := t.writes.Add(1)
+	for i := range t.shards {
+		s := &t.shards[i]
+		s.moveAllLocked(gen)
+		for key, f := range s.flights {
+			f.detached = true
+			delete(s.flights, key)
+		}
+		clear(s.failing)
+	}
+	t.local.Clear()
+	return nil
+}
+
+// moveAllLocked moves the generations of all keys of a shard.
+func (s *shard[K, V]) moveAllLocked(gen uint64) {
+	for i := range s.gens {
+		s.gens[i] = gen
+	}
+	for key, m := range s.marks {
+		s.marks[key] = mark{m.writes, gen}
+	}
+}
+
+// bar and unbar change what keeps this process away from all remote copies.
+func (t *table[K, V]) bar() {
+	t.lockAll()
+	defer t.unlockAll()
+	t.barred++
+}
+
+func (t *table[K, V]) unbar() {
+	t.lockAll()
+	defer t.unlockAll()
+	t.barred--
+}
+
+// lockAll locks all shards in their order; nobody else holds two.
+func (t *table[K, V]) lockAll() {
+	for i := range t.shards {
+		t.shards[i].mu.Lock()
+	}
+}
+
+func (t *table[K, V]) unlockAll() {
+	for i := range t.shards {
+		t.shards[i].mu.Unlock()
+	}
 }
 
 // newest reports whether the write of the given generation, whose mark is still
@@ -218,6 +306,10 @@ func (t *table[K, V]) unmark(key string) {
 	s, _ := t.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	s.unmarkLocked(key)
+}
+
+func (s *shard[K, V]) unmarkLocked(key string) {
 	if m := s.marks[key]; m.writes > 1 {
 		s.marks[key] = mark{m.writes - 1, m.gen}
 	} else {
@@ -231,7 +323,7 @@ func (t *table[K, V]) glance(key string) (writes uint64, marked bool) {
 	s, _ := t.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	return t.writes.Load(), s.marks[key].writes > 0
+	return t.writes.Load(), t.markedLocked(s, key)
 }
 
 // promote stores an entry that is newer than the local one and nobody asked a
@@ -242,14 +334,24 @@ func (t *table[K, V]) promote(key string, e Entry[V], writes uint64, onlyIfVacan
 	now := Clock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.closed || s.gens[stripe] > writes || s.marks[key].writes > 0 || s.flights[key] != nil {
+	if s.closed || s.gens[stripe] > writes || t.markedLocked(s, key) || s.flights[key] != nil {
 		return
 	}
 	if current := t.local.Get(key); current != nil && !dead(t.rules, current, now) &&
-		(onlyIfVacant || current.Loaded >= e.Loaded) {
+		(onlyIfVacant || current.Loaded > e.Loaded) {
 		return
 	}
+	t.putLocked(s, key, e, !onlyIfVacant)
+}
+
+// putLocked stores a local copy. promoted says that it was read in the
+// remote tier after any reason to doubt it.
+func (t *table[K, V]) putLocked(s *shard[K, V], key string, e Entry[V], promoted bool) {
+	limitLocal(t.rules, &e, Clock())
 	t.local.Set(key, e)
+	if promoted {
+		s.checked.add(key, e.Loaded, func(key string) bool { return t.local.Get(key) != nil })
+	}
 }
 
 // replace swaps the local copy for an altered one if it is still the same.
@@ -328,6 +430,7 @@ func (t *table[K, V]) close() {
 	}
 }
 
+// len returns how many flights are in progress.
 func (t *table[K, V]) len() (n int) {
 	for i := range t.shards {
 		s := &t.shards[i]

@@ -36,7 +36,7 @@ func (r *read[K, V]) aged(now int64) Result[V] {
 // r.flight.
 func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n *need, from *slab[K, V]) (launch bool) {
 	r.flight = nil
-	v := judge(&c.rules, r.seen, r.now, n.readOptions)
+	v := c.judge(r.str, r.seen, r.now, n.readOptions)
 	err := ctx.Err()
 	leaving := errors.Is(err, context.Canceled) && (v == verdictStale || v == verdictRevalidate)
 	if !n.origin && !leaving && c.serve(r, r.seen, v, nil) {
@@ -175,14 +175,32 @@ func (c *Cache[K, V]) take(r *read[K, V], n *need) (again bool) {
 		c.answer(r, &out.entry, StatusLoaded, TierOrigin, nil)
 	case outcomeHit:
 		c.answer(r, &out.entry, StatusHit, TierRemote, nil)
+	case outcomeKept:
+		if e := &out.entry; e.Negative() {
+			c.answer(r, e, StatusNegative, TierLocal, ErrNotFound)
+		} else {
+			if c.rules.localTTL == 0 && r.now >= e.Due {
+				c.bucket.add(r.key, r.str, e.Loaded)
+			}
+			c.answer(r, e, StatusHit, TierLocal, nil)
+		}
 	case outcomeStale:
 		c.answer(r, &out.entry, StatusStale, TierRemote, nil)
 	case outcomeNegative:
 		c.answer(r, &out.entry, StatusNegative, out.tier(), notFound(out.err))
 	case outcomeFailed:
-		if !out.fallsBack || !c.fallBack(r, n, out.err) {
-			r.result.Collapsed = !r.own
-			r.err, r.flight = out.err, nil
+		if out.fallsBack && c.fallBack(r, n, out.err) {
+			return false
+		}
+		// Nobody has asked for this reader: unless its time is over, it does so
+		// itself, and waits for who does meanwhile.
+		if out.elsewhere && Clock() < later(r.now, int64(c.cfg.Flight.Timeout)) {
+			r.wanting = r.flight
+			return true
+		}
+		r.result.Collapsed = !r.own
+		if r.err, r.flight = out.err, nil; out.elsewhere {
+			r.err = ErrTimeout
 		}
 	}
 	return false
@@ -208,7 +226,7 @@ func (c *Cache[K, V]) fallBack(r *read[K, V], n *need, why error) bool {
 		}
 	}
 	now := Clock()
-	if v := judge(&c.rules, best, now, n.readOptions); v == verdictHit || v == verdictDue {
+	if v := c.judge(r.str, best, now, n.readOptions); v == verdictHit || v == verdictDue {
 		c.answer(r, best, StatusHit, tier, nil) // Set while the load ran
 		return true
 	}

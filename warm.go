@@ -146,11 +146,15 @@ func (b *bucket[K, V]) run() {
 	}
 }
 
-// load makes one call of the origin for keys from the bucket.
+// load makes one call of the origin for keys from the bucket, except those that
+// another process refreshes: what that has loaded is adopted.
 func (b *bucket[K, V]) load(keys []dueKey[K], s slot) {
 	defer s.release()
 	defer b.done(keys)
-	b.c.loadBackground(b.c.claimAll(keys), &s)
+	c := b.c
+	rest := c.leaseRefresh(c.claimAll(keys, false))
+	c.count.add(countRefreshed, len(rest))
+	c.load(rest, &s)
 }
 
 func (b *bucket[K, V]) sleep(d time.Duration) {
@@ -220,24 +224,16 @@ func (b *bucket[K, V]) len() int {
 
 // claimAll claims flights for background loads. Keys with a flight under way,
 // and keys that were loaded since they became due, are left out.
-func (c *Cache[K, V]) claimAll(keys []dueKey[K]) []*flight[K, V] {
+func (c *Cache[K, V]) claimAll(keys []dueKey[K], preload bool) []*flight[K, V] {
 	fs := make([]*flight[K, V], 0, len(keys))
 	flights := slab[K, V]{want: len(keys)}
 	for _, k := range keys {
-		n := need{background: true, newerThan: k.loaded}
+		n := need{background: true, preload: preload, newerThan: k.loaded}
 		if cl := c.table.claim(k.key, k.str, nil, nil, Clock(), &n, &flights); cl.own {
 			fs = append(fs, cl.flight)
 		}
 	}
 	return fs
-}
-
-// loadBackground carries flights to their end with a slot that it was given.
-// What another process has loaded since is adopted from the remote tier.
-func (c *Cache[K, V]) loadBackground(fs []*flight[K, V], held *slot) {
-	rest := c.lease(c.consult(fs))
-	c.count.add(countRefreshed, len(rest))
-	c.load(rest, held)
 }
 
 // Refresh loads keys now, whatever the tiers hold, and waits for it. Loads of
@@ -332,14 +328,16 @@ func (p *preload[K, V]) load(keys []dueKey[K]) {
 		go func() { // counted since enter; lives on when Preload's caller leaves
 			defer c.wg.Done()
 			defer s.release()
-			fs := c.claimAll(keys)
+			fs := c.claimAll(keys, true)
 			started <- fs
-			c.loadBackground(fs, &s)
+			rest := c.lease(c.consult(fs))
+			c.count.add(countRefreshed, len(rest))
+			c.load(rest, &s)
 		}()
 		for _, f := range <-started {
 			select {
 			case <-f.waiting():
-				if f.out.kind == outcomeFailed {
+				if f.out.kind == outcomeFailed && !f.out.elsewhere {
 					p.add(KeyError[K]{f.key, f.out.err})
 				}
 			case <-p.ctx.Done():

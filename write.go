@@ -1,6 +1,7 @@
 package dewar
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,9 @@ type write[K comparable, V any] struct {
 // is stored nowhere. Where Config.TTLOf gives it no TTL, what was there is
 // removed instead.
 //
+// The other processes of the fleet are told, and read the value in the remote
+// tier from then on.
+//
 // The local part is done when Set returns, whatever the error; ctx bounds only
 // the waiting for the remote tier. [ErrInvalidationPending]: the remote tier
 // did not confirm; the value is kept locally, and the deletion of the old
@@ -42,21 +46,47 @@ func (c *Cache[K, V]) SetMany(ctx context.Context, vs map[K]V) error {
 	return c.set(ctx, keys, func(i int) V { return vs[keys[i]] })
 }
 
-// Invalidate removes keys. No read that begins after it returns is answered
-// with what was there before, by this cache: a load that is under way stores
-// nothing, and later readers load anew. Call it after the origin's change is
-// committed.
+// Invalidate removes keys, here and in the whole fleet. No read that begins
+// after it returns is answered with what was there before, by this cache: a
+// load that is under way stores nothing, and later readers load anew. The other
+// processes hear of it within milliseconds. Call it after the origin's change
+// is committed.
 //
 // The local part is done when Invalidate returns, whatever the error; ctx
 // bounds only the waiting for the remote tier. [ErrInvalidationPending] means
 // accepted, but not confirmed by the remote tier yet. With several keys all
 // are tried, and the error is a *BatchError[K] in their order.
 func (c *Cache[K, V]) Invalidate(ctx context.Context, keys ...K) error {
-	ws, err := c.overwrite(keys, func(_ int, w *write[K, V]) { c.local.Delete(w.str) })
+	ws, err := c.overwrite(keys, false, func(_ int, w *write[K, V]) { c.local.Delete(w.str) })
 	if err != nil {
 		return err
 	}
 	return c.finish(ctx, ws, c.unlink)
+}
+
+// InvalidateAll removes every key of the cache's name, under any Schema, here
+// and in the whole fleet, as Invalidate does: nothing of what was there is
+// found again, and the origin is asked anew for all that is read. Errors and
+// ctx are as with Invalidate.
+func (c *Cache[K, V]) InvalidateAll(ctx context.Context) error {
+	if err := c.table.overwriteAll(c.remote != nil); err != nil {
+		return err
+	}
+	c.pins.pokeAll()
+	if c.remote == nil {
+		return nil
+	}
+	var err error
+	return c.behind(ctx, func(limited context.Context) {
+		defer c.wg.Done() // counted since overwriteAll
+		if err = c.remote.NextEpoch(limited); err == nil {
+			c.table.unbar()
+			return
+		}
+		c.journal.addAll()
+		c.table.unbar() // the journal's bar stands
+		err = fmt.Errorf("%w: %w", ErrInvalidationPending, err)
+	}, func() error { return err })
 }
 
 // Expire makes keys stale: they are loaded anew when next read, and what was
@@ -67,26 +97,31 @@ func (c *Cache[K, V]) Expire(ctx context.Context, keys ...K) error {
 	if c.rules.keep == 0 {
 		return c.Invalidate(ctx, keys...)
 	}
-	ws, err := c.overwrite(keys, func(_ int, w *write[K, V]) {
-		now := Clock()
-		switch e := c.local.Get(w.str); {
-		case e == nil:
-		case e.Negative():
-			c.local.Delete(w.str)
-		case now < e.Fresh:
-			stale := *e
-			stale.Due, stale.Fresh = now, now
-			c.local.Set(w.str, stale)
-		}
-	})
+	ws, err := c.overwrite(keys, false, func(_ int, w *write[K, V]) { c.makeStale(w.str) })
 	if err != nil {
 		return err
 	}
 	return c.finish(ctx, ws, func(ctx context.Context, ws []*write[K, V]) {
-		c.confirm(ws, func(keys []string, errs []error) {
-			c.remote.Expire(ctx, keys, time.Duration(c.rules.keep), errs)
+		keys, errs := strs(ws), make([]error, len(ws))
+		c.inChunks(len(ws), func(from, to int) {
+			c.remote.Expire(ctx, keys[from:to], time.Duration(c.rules.keep), errs[from:to])
 		})
+		c.announce(ctx, AnnounceExpire, c.confirmed(ws, errs))
 	})
+}
+
+// makeStale makes the local copy of a key stale. The key's shard is locked.
+func (c *Cache[K, V]) makeStale(key string) {
+	now := Clock()
+	switch e := c.local.Get(key); {
+	case e == nil:
+	case e.Negative():
+		c.local.Delete(key)
+	case now < e.Fresh:
+		stale := *e
+		stale.Due, stale.Fresh = now, now
+		c.local.Set(key, stale)
+	}
 }
 
 func (c *Cache[K, V]) set(ctx context.Context, keys []K, value func(i int) V) error {
@@ -99,10 +134,12 @@ func (c *Cache[K, V]) set(ctx context.Context, keys []K, value func(i int) V) er
 			entries[i], keep[i] = newEntry(&c.rules, c.own(v), now, now, ttl), true
 		}
 	}
-	ws, err := c.overwrite(keys, func(i int, w *write[K, V]) {
+	ws, err := c.overwrite(keys, true, func(i int, w *write[K, V]) {
 		if keep[i] {
 			w.entry = entries[i]
-			c.local.Set(w.str, w.entry)
+			local := w.entry
+			limitLocal(&c.rules, &local, Clock())
+			c.local.Set(w.str, local)
 		} else {
 			c.local.Delete(w.str)
 		}
@@ -123,17 +160,19 @@ func (c *Cache[K, V]) set(ctx context.Context, keys []K, value func(i int) V) er
 	})
 }
 
-// overwrite does the local part of a write of several keys.
-func (c *Cache[K, V]) overwrite(keys []K, edit func(int, *write[K, V])) ([]*write[K, V], error) {
+// overwrite does the local part of a write of several keys; sets says that it
+// is a Set.
+func (c *Cache[K, V]) overwrite(keys []K, sets bool, edit func(int, *write[K, V])) ([]*write[K, V], error) {
 	ws := make([]*write[K, V], len(keys))
 	for i, k := range keys { // all of Config.Key's calls before the first change: it may panic
 		ws[i] = &write[K, V]{key: k, str: c.keys.str(k)}
 	}
 	for i, w := range ws {
-		gen, err := c.table.overwrite(w.str, c.remote != nil, func() { edit(i, w) })
+		gen, err := c.table.overwrite(w.str, c.remote != nil, sets, func() { edit(i, w) })
 		if err != nil {
 			for _, before := range ws[:i] { // closed half-way: the remote part will not be done
 				if c.remote != nil {
+					c.table.endOwn(before.str, Place{})
 					c.table.unmark(before.str)
 				}
 				c.wg.Done()
@@ -156,22 +195,41 @@ func (c *Cache[K, V]) finish(ctx context.Context, ws []*write[K, V], remotely fu
 		}
 		return nil
 	}
+	err := c.behind(ctx, func(limited context.Context) {
+		defer c.wg.Add(-len(ws)) // counted, once per key, since overwrite
+		remotely(limited, ws)
+	}, func() error { return writeError(ws, func(w *write[K, V]) error { return w.err }) })
+	if left, ok := errors.AsType[*callerLeft](err); ok {
+		return writeError(ws, func(*write[K, V]) error { return left })
+	}
+	return err
+}
+
+// behind runs the remote part of a write on a goroutine of its own, which the
+// caller has counted and which do uncounts, and waits for it and its result as
+// long as ctx lives.
+func (c *Cache[K, V]) behind(ctx context.Context, do func(context.Context), result func() error) error {
 	done := make(chan struct{})
-	go func() { // counted, once per key, since overwrite
-		defer c.wg.Add(-len(ws))
+	go func() { // Close waits for it
 		defer close(done)
 		limited, cancel := context.WithTimeout(c.write, c.cfg.Flight.Timeout)
 		defer cancel()
-		remotely(limited, ws)
+		do(limited)
 	}()
 	select {
 	case <-done:
+		return result()
 	case <-ctx.Done():
-		err := fmt.Errorf("%w: %w", ErrInvalidationPending, ctx.Err())
-		return writeError(ws, func(*write[K, V]) error { return err })
+		return &callerLeft{ctx.Err()}
 	}
-	return writeError(ws, func(w *write[K, V]) error { return w.err })
 }
+
+// callerLeft says that the caller's context ended before the remote part of a
+// write did: that goes on.
+type callerLeft struct{ err error }
+
+func (e *callerLeft) Error() string   { return ErrInvalidationPending.Error() + ": " + e.err.Error() }
+func (e *callerLeft) Unwrap() []error { return []error{ErrInvalidationPending, e.err} }
 
 // writeError is the error of one write as it is, or of several in their order.
 func writeError[K comparable, V any](ws []*write[K, V], of func(*write[K, V]) error) error {
@@ -217,12 +275,13 @@ func (c *Cache[K, V]) fill(ctx context.Context, ws []*write[K, V]) (remove []*wr
 		filling = append(filling, w)
 	}
 	c.inChunks(len(fills), func(from, to int) { c.remote.Fill(ctx, fills[from:to]) })
+	var filled []*write[K, V]
 	for i, w := range filling {
 		err := fills[i].Err
 		switch {
 		case err == nil:
 			c.count.add(countFilled, 1)
-			c.table.unmark(w.str)
+			filled = append(filled, w)
 			continue
 		case errors.Is(err, ErrFenced):
 			c.count.add(countFillsRefused, 1)
@@ -234,32 +293,50 @@ func (c *Cache[K, V]) fill(ctx context.Context, ws []*write[K, V]) (remove []*wr
 		}
 		remove = append(remove, w)
 	}
+	c.announce(ctx, AnnounceSet, filled)
 	return remove
 }
 
-// unlink deletes the remote copies of the written keys.
+// unlink deletes the remote copies of the written keys, and tells the fleet
+// once they are gone. Told before, a process could read the old copy after it
+// was told.
 func (c *Cache[K, V]) unlink(ctx context.Context, ws []*write[K, V]) {
-	c.confirm(ws, func(keys []string, errs []error) { c.remote.Unlink(ctx, keys, errs) })
+	errs := make([]error, len(ws))
+	c.remote.Unlink(ctx, strs(ws), errs)
+	c.announce(ctx, AnnounceInvalidate, c.confirmed(ws, errs))
 }
 
-// confirm takes the marks from the writes that the remote tier confirms, and
-// hands the others to the journal.
-func (c *Cache[K, V]) confirm(ws []*write[K, V], do func(keys []string, errs []error)) {
-	keys := strs(ws)
-	errs := make([]error, len(ws))
-	c.inChunks(len(ws), func(from, to int) { do(keys[from:to], errs[from:to]) })
+// announce tells the fleet of writes that the remote tier has confirmed, and
+// takes their marks.
+func (c *Cache[K, V]) announce(ctx context.Context, kind AnnouncementKind, ws []*write[K, V]) {
+	if len(ws) == 0 {
+		return
+	}
+	places, errs := make([]Place, len(ws)), make([]error, len(ws))
+	c.remote.Announce(ctx, kind, strs(ws), places, errs)
 	for i, w := range ws {
-		switch {
-		case errs[i] == nil:
-			c.table.unmark(w.str)
-		case c.journal.add(w.str):
-			w.err = fmt.Errorf("%w: %w", ErrInvalidationPending, errs[i])
-		default:
-			c.table.unmark(w.str)
-			w.err = fmt.Errorf("dewar: %d invalidations wait for the remote tier already, this one is lost: repeat it once the tier answers: %w",
-				journalSize, errs[i])
+		if errs[i] == nil {
+			c.ended(w.str, places[i])
 		}
 	}
+	c.confirmed(ws, errs)
+}
+
+// confirmed returns the writes that have no error, and hands the others to the
+// journal.
+func (c *Cache[K, V]) confirmed(ws []*write[K, V], errs []error) (ok []*write[K, V]) {
+	for i, w := range ws {
+		if errs[i] == nil {
+			ok = append(ok, w)
+			continue
+		}
+		// The journal deletes again, so whatever others did meanwhile is
+		// settled by that.
+		c.table.endOwn(w.str, Place{})
+		c.journal.add(w.str, true)
+		w.err = cmp.Or(w.err, fmt.Errorf("%w: %w", ErrInvalidationPending, errs[i]))
+	}
+	return ok
 }
 
 func strs[K comparable, V any](ws []*write[K, V]) []string {
