@@ -39,6 +39,7 @@ type Chaos[V any] struct {
 
 	down  atomic.Bool
 	delay atomic.Int64 // ns
+	line  line
 }
 
 var _ dewar.RemoteOpener[string] = (*Chaos[string])(nil)
@@ -50,6 +51,31 @@ func (c *Chaos[V]) Down(down bool) { c.down.Store(down) }
 // Delay makes all operations that begin from now on wait for d first, or until
 // their context is done, which then fails them. 0 ends it.
 func (c *Chaos[V]) Delay(d time.Duration) { c.delay.Store(int64(d)) }
+
+// Lag makes what is announced from now on be heard d later. 0 ends it.
+func (c *Chaos[V]) Lag(d time.Duration) { c.line.set(func() { c.line.lag = d }) }
+
+// Miss makes what is announced from now on not be heard. With Miss(false), or
+// when a tier that was deaf hears again, the gap is found: Missed is called
+// before anything else, and a tier that has missed a new epoch moves there.
+func (c *Chaos[V]) Miss(miss bool) { c.line.set(func() { c.line.miss = miss }) }
+
+// Deaf makes announcements stop coming in, or come in again. After 2 s of it
+// the caches are told so with RemoteEvents.Deaf(maxAge). What was announced
+// meanwhile is heard in the end, before Hearing; together with Miss it is
+// missed.
+func (c *Chaos[V]) Deaf(deaf bool, maxAge time.Duration) {
+	now := dewar.Clock()
+	c.line.set(func() {
+		switch {
+		case !deaf:
+			c.line.deaf = 0
+		case c.line.deaf == 0:
+			c.line.deaf = now
+		}
+		c.line.maxAge = maxAge
+	})
+}
 
 // Validate implements dewar.RemoteOpener.
 func (c *Chaos[V]) Validate() error {
@@ -64,6 +90,9 @@ func (c *Chaos[V]) Validate() error {
 func (c *Chaos[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
+	}
+	if o.Events != nil {
+		o.Events = &lineEvents{o.Events, &c.line}
 	}
 	inner, err := c.Remote.OpenRemote(o)
 	if err != nil {
@@ -146,6 +175,31 @@ func (t *chaosTier[V]) Release(ctx context.Context, fills []dewar.Fill[V]) {
 	t.around(ctx, "Release", fillKeys(fills),
 		func() { t.RemoteTier.Release(ctx, fills) },
 		func(err error) { failFills(fills, err) })
+}
+
+func (t *chaosTier[V]) LeaseRefresh(ctx context.Context, keys []string, found []dewar.Found[V]) {
+	t.around(ctx, "LeaseRefresh", keys,
+		func() { t.RemoteTier.LeaseRefresh(ctx, keys, found) },
+		func(err error) { failFound(found[:len(keys)], err) })
+}
+
+func (t *chaosTier[V]) Renew(ctx context.Context, fills []dewar.Fill[V]) {
+	t.around(ctx, "Renew", fillKeys(fills),
+		func() { t.RemoteTier.Renew(ctx, fills) },
+		func(err error) { failFills(fills, err) })
+}
+
+func (t *chaosTier[V]) Announce(ctx context.Context, kind dewar.AnnouncementKind, keys []string, places []dewar.Place, errs []error) {
+	t.around(ctx, "Announce", keys,
+		func() { t.RemoteTier.Announce(ctx, kind, keys, places, errs) },
+		func(err error) { failErrs(errs[:len(keys)], err) })
+}
+
+func (t *chaosTier[V]) NextEpoch(ctx context.Context) (err error) {
+	t.around(ctx, "NextEpoch", nil,
+		func() { err = t.RemoteTier.NextEpoch(ctx) },
+		func(failed error) { err = failed })
+	return err
 }
 
 func (t *chaosTier[V]) Unlink(ctx context.Context, keys []string, errs []error) {

@@ -63,6 +63,13 @@ func (m *mapTier) Delete(key string) {
 	delete(m.used, key)
 }
 
+func (m *mapTier) Clear() {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	clear(m.entries)
+	clear(m.used)
+}
+
 func (m *mapTier) Stats() dewar.LocalStats {
 	m.mu.Lock()
 	defer m.mu.Unlock()

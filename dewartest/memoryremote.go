@@ -1,13 +1,11 @@
 package dewartest
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math"
+	"slices"
 	"sync"
-	"sync/atomic"
 	"time"
 
 	"github.com/dewarcache/dewar"
@@ -20,11 +18,13 @@ import (
 //	a, err := dewar.New(dewar.Config[string, Video]{Name: "videos", Remote: srv, ...})
 //	b, err := dewar.New(dewar.Config[string, Video]{Name: "videos", Remote: srv, ...})
 //
-// It keeps the contract of dewar.RemoteTier: leases, fences and expiry, the
-// latter to the nanosecond of dewar.Clock, so that in a testing/synctest
-// bubble it follows the bubble's clock. It starts no goroutine and never
-// blocks. Values are kept as they are, not copied. Wrap it in a Chaos to make
-// it fail.
+// It keeps the contract of dewar.RemoteTier: leases, fences, announcements,
+// epochs and expiry, the latter to the nanosecond of dewar.Clock, so that in a
+// testing/synctest bubble it follows the bubble's clock. No operation blocks. A
+// tier whose options have Events hears announcements on a goroutine of its own,
+// which its Close waits for, and moves to a new epoch when it hears of it; a
+// tier without starts no goroutine and moves at once. Values are kept as they
+// are, not copied. Wrap it in a Chaos to make it fail.
 //
 // All methods are safe for concurrent use.
 type Remote[V any] struct {
@@ -32,17 +32,31 @@ type Remote[V any] struct {
 	mu     sync.Mutex
 	items  map[itemKey]item[V]
 	writes uint64 // stamps given out
+	undo   []change[V]
+	names  map[string]*nameState[V]
 	counts RemoteCounts
+}
+
+// nameState is what the server keeps for all schemas of a name.
+type nameState[V any] struct {
+	epoch  uint64
+	places uint64 // announcements made
+	ears   []*ear[V]
 }
 
 // NewRemote returns an empty server.
 func NewRemote[V any]() *Remote[V] {
-	return &Remote[V]{items: make(map[itemKey]item[V])}
+	return &Remote[V]{items: make(map[itemKey]item[V]), names: make(map[string]*nameState[V])}
 }
 
 var _ dewar.RemoteOpener[string] = (*Remote[string])(nil)
 
-type itemKey struct{ name, schema, key string }
+type itemKey struct {
+	name, schema string
+	epoch        uint64
+	key          string
+	refresh      bool // it is the key's refresh lease
+}
 
 // item is one write.
 type item[V any] struct {
@@ -52,6 +66,15 @@ type item[V any] struct {
 	took  time.Duration
 	dead  int64 // on dewar.Clock; gone from here on
 }
+
+// change is what a write or deletion has changed: what Failover restores.
+type change[V any] struct {
+	key    itemKey
+	before item[V] // the zero fence: nothing
+}
+
+// maxUndo is how many changes are remembered at least.
+const maxUndo = 1024
 
 // OpCount says how often an operation was called.
 type OpCount struct {
@@ -63,6 +86,8 @@ type OpCount struct {
 // reset.
 type RemoteCounts struct {
 	Read, Lease, Seize, Fill, Release, Unlink, Expire OpCount
+	LeaseRefresh, Renew, Announce                     OpCount
+	NextEpoch                                         OpCount // of no keys
 }
 
 // Counts returns what was asked so far, by all tiers opened.
@@ -79,8 +104,8 @@ func (r *Remote[V]) ResetCounts() {
 	r.counts = RemoteCounts{}
 }
 
-// Has reports whether a value or negative entry is there, under any schema. A
-// lease is not.
+// Has reports whether a value or negative entry is there, under any schema, in
+// the name's epoch. A lease is not.
 func (r *Remote[V]) Has(name, key string) bool {
 	_, ok := r.Entry(name, key)
 	return ok
@@ -88,21 +113,28 @@ func (r *Remote[V]) Has(name, key string) bool {
 
 // Entry returns the value or negative entry that is there, under any schema.
 func (r *Remote[V]) Entry(name, key string) (dewar.Entry[V], bool) {
-	it, ok := r.find(name, key, false)
+	it, ok := r.find(name, key, false, false)
 	return it.entry, ok
 }
 
 // Leased reports whether a lease is there, under any schema.
 func (r *Remote[V]) Leased(name, key string) bool {
-	_, ok := r.find(name, key, true)
+	_, ok := r.find(name, key, true, false)
 	return ok
 }
 
-func (r *Remote[V]) find(name, key string, lease bool) (item[V], bool) {
+// Refreshing reports whether a refresh lease is there, under any schema.
+func (r *Remote[V]) Refreshing(name, key string) bool {
+	_, ok := r.find(name, key, true, true)
+	return ok
+}
+
+func (r *Remote[V]) find(name, key string, lease, refresh bool) (item[V], bool) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
+	epoch := r.nameLocked(name).epoch
 	for k := range r.items {
-		if k.name != name || k.key != key {
+		if k.name != name || k.key != key || k.epoch != epoch || k.refresh != refresh {
 			continue
 		}
 		if it, ok := r.aliveLocked(k); ok && it.lease == lease {
@@ -112,13 +144,16 @@ func (r *Remote[V]) find(name, key string, lease bool) (item[V], bool) {
 	return item[V]{}, false
 }
 
-// Len returns how many values and negative entries are there, of all names.
-// Leases are not counted.
+// Len returns how many values and negative entries are there, of all names, in
+// their epochs. Leases are not counted.
 func (r *Remote[V]) Len() int {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	n := 0
 	for k := range r.items {
+		if k.epoch != r.nameLocked(k.name).epoch {
+			continue
+		}
 		if it, ok := r.aliveLocked(k); ok && !it.lease {
 			n++
 		}
@@ -126,22 +161,60 @@ func (r *Remote[V]) Len() int {
 	return n
 }
 
-// Drop removes whatever is there under the key of name, as an eviction does.
+// Drop removes whatever is there under the key of name, as an eviction does. A
+// refresh lease stays.
 func (r *Remote[V]) Drop(name, key string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for k := range r.items {
-		if k.name == name && k.key == key {
+		if k.name == name && k.key == key && !k.refresh {
 			delete(r.items, k)
 		}
 	}
 }
 
-// Clear removes everything, as a server does that restarts empty.
+// Clear removes everything, as a server does that restarts empty. The fleet is
+// not told, and the epochs stay.
 func (r *Remote[V]) Clear() {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	clear(r.items)
+}
+
+// Epoch returns the epoch of name: one more for each NextEpoch and Failover.
+func (r *Remote[V]) Epoch(name string) uint64 {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.nameLocked(name).epoch
+}
+
+// Failover makes a replica take over for name that the last lost changes of its
+// keys have not reached, writes, leases and deletions alike, of which a
+// thousand are remembered: what they replaced is there again. Announcements
+// that were not heard yet are lost. The name moves to its next epoch; each tier
+// moves, and calls Missed, when it notices, and uses the old epoch until then.
+func (r *Remote[V]) Failover(name string, lost int) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	for i := len(r.undo) - 1; i >= 0 && lost > 0; i-- {
+		c := r.undo[i]
+		if c.key.name != name {
+			continue
+		}
+		if c.before.fence == (dewar.Fence{}) {
+			delete(r.items, c.key)
+		} else {
+			r.items[c.key] = c.before
+		}
+		r.undo = slices.Delete(r.undo, i, i+1)
+		lost--
+	}
+	n := r.nameLocked(name)
+	n.epoch++
+	for _, e := range n.ears {
+		e.lose()
+		e.push(notice{failover: true, epoch: n.epoch})
+	}
 }
 
 // Validate implements dewar.RemoteOpener.
@@ -161,7 +234,27 @@ func (r *Remote[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], erro
 	if o.LeaseFor <= 0 {
 		return nil, fmt.Errorf("dewartest: RemoteOptions.LeaseFor is %v; it must be positive", o.LeaseFor)
 	}
-	return &memoryTier[V]{srv: r, name: o.Name, schema: o.Schema, leaseFor: o.LeaseFor}, nil
+	t := &memoryTier[V]{srv: r, name: o.Name, schema: o.Schema, leaseFor: o.LeaseFor}
+	if o.Events != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		n := r.nameLocked(o.Name)
+		t.epoch = n.epoch
+		t.ear = newEar(t, o.Events)
+		n.ears = append(n.ears, t.ear)
+		go t.ear.run() // Close waits
+	}
+	return t, nil
+}
+
+// nameLocked returns what the server keeps for name.
+func (r *Remote[V]) nameLocked(name string) *nameState[V] {
+	n := r.names[name]
+	if n == nil {
+		n = &nameState[V]{epoch: 1}
+		r.names[name] = n
+	}
+	return n
 }
 
 // aliveLocked returns what is under k, and forgets it when it is dead.
@@ -174,229 +267,28 @@ func (r *Remote[V]) aliveLocked(k itemKey) (item[V], bool) {
 	return it, ok
 }
 
+// putLocked writes, so that Failover can undo it. The zero item is a deletion.
+func (r *Remote[V]) putLocked(k itemKey, it item[V]) {
+	before, there := r.aliveLocked(k)
+	deletion := it.fence == (dewar.Fence{})
+	if deletion && !there {
+		return
+	}
+	if len(r.undo) == 2*maxUndo {
+		r.undo = slices.Delete(r.undo, 0, maxUndo)
+	}
+	r.undo = append(r.undo, change[V]{k, before})
+	if deletion {
+		delete(r.items, k)
+		return
+	}
+	r.items[k] = it
+}
+
 // fenceLocked returns a fence that was never given out before.
 func (r *Remote[V]) fenceLocked() dewar.Fence {
 	r.writes++
 	f := dewar.Fence{'m', 'e', 'm'}
 	binary.BigEndian.PutUint64(f[12:], r.writes)
 	return f
-}
-
-// memoryTier is one process's view of a Remote.
-type memoryTier[V any] struct {
-	srv          *Remote[V]
-	name, schema string
-	leaseFor     time.Duration
-	closed       atomic.Bool
-	refused      atomic.Uint64
-	failed       atomic.Uint64
-}
-
-func (t *memoryTier[V]) key(key string) itemKey { return itemKey{t.name, t.schema, key} }
-
-// begin counts an operation and locks the server, or returns why it fails. The
-// caller unlocks.
-func (t *memoryTier[V]) begin(ctx context.Context, op func(*RemoteCounts) *OpCount, keys int) error {
-	if t.closed.Load() {
-		return dewar.ErrClosed
-	}
-	if ctx.Err() != nil {
-		t.failed.Add(1)
-		return context.Cause(ctx)
-	}
-	t.srv.mu.Lock()
-	c := op(&t.srv.counts)
-	c.Calls++
-	c.Keys += keys
-	return nil
-}
-
-func (t *memoryTier[V]) Read(ctx context.Context, keys []string, found []dewar.Found[V]) {
-	if err := t.begin(ctx, func(c *RemoteCounts) *OpCount { return &c.Read }, len(keys)); err != nil {
-		failFound(found[:len(keys)], err)
-		return
-	}
-	defer t.srv.mu.Unlock()
-	for i, key := range keys {
-		found[i] = t.lookLocked(key)
-	}
-}
-
-// lookLocked answers as Read does.
-func (t *memoryTier[V]) lookLocked(key string) dewar.Found[V] {
-	it, ok := t.srv.aliveLocked(t.key(key))
-	switch {
-	case !ok:
-		return dewar.Found[V]{State: dewar.RemoteAbsent}
-	case it.lease:
-		return dewar.Found[V]{State: dewar.RemoteLeased, Fence: it.fence}
-	default:
-		return dewar.Found[V]{State: dewar.RemoteValue, Entry: it.entry, Took: it.took, Fence: it.fence}
-	}
-}
-
-func (t *memoryTier[V]) Lease(ctx context.Context, keys []string, found []dewar.Found[V]) {
-	if err := t.begin(ctx, func(c *RemoteCounts) *OpCount { return &c.Lease }, len(keys)); err != nil {
-		failFound(found[:len(keys)], err)
-		return
-	}
-	defer t.srv.mu.Unlock()
-	for i, key := range keys {
-		if found[i] = t.lookLocked(key); found[i].State == dewar.RemoteAbsent {
-			found[i] = t.grantLocked(key)
-		}
-	}
-}
-
-// grantLocked puts a new lease under key, whatever is there.
-func (t *memoryTier[V]) grantLocked(key string) dewar.Found[V] {
-	fence := t.srv.fenceLocked()
-	t.srv.items[t.key(key)] = item[V]{fence: fence, lease: true, dead: after(t.leaseFor)}
-	return dewar.Found[V]{State: dewar.RemoteGranted, Fence: fence}
-}
-
-func (t *memoryTier[V]) Seize(ctx context.Context, keys []string, found []dewar.Found[V]) {
-	if err := t.begin(ctx, func(c *RemoteCounts) *OpCount { return &c.Seize }, len(keys)); err != nil {
-		failFound(found[:len(keys)], err)
-		return
-	}
-	defer t.srv.mu.Unlock()
-	for i, key := range keys {
-		found[i] = t.grantLocked(key)
-	}
-}
-
-func (t *memoryTier[V]) Fill(ctx context.Context, fills []dewar.Fill[V]) {
-	if err := t.begin(ctx, func(c *RemoteCounts) *OpCount { return &c.Fill }, len(fills)); err != nil {
-		failFills(fills, err)
-		return
-	}
-	defer t.srv.mu.Unlock()
-	for i := range fills {
-		f := &fills[i]
-		if f.Err = t.checkLocked(f); f.Err != nil {
-			continue
-		}
-		e := f.Entry
-		e.Fresh = min(e.Fresh, f.Dead)
-		if !e.Negative() {
-			e.Due = e.Fresh
-		}
-		t.srv.items[t.key(f.Key)] = item[V]{fence: t.srv.fenceLocked(), entry: e, took: f.Took, dead: f.Dead}
-	}
-}
-
-// checkLocked returns nil if what f.Fence names is still there.
-func (t *memoryTier[V]) checkLocked(f *dewar.Fill[V]) error {
-	it, ok := t.srv.aliveLocked(t.key(f.Key))
-	if !ok || it.fence != f.Fence {
-		t.refused.Add(1)
-		return dewar.ErrFenced
-	}
-	return nil
-}
-
-func (t *memoryTier[V]) Release(ctx context.Context, fills []dewar.Fill[V]) {
-	if err := t.begin(ctx, func(c *RemoteCounts) *OpCount { return &c.Release }, len(fills)); err != nil {
-		failFills(fills, err)
-		return
-	}
-	defer t.srv.mu.Unlock()
-	for i := range fills {
-		if fills[i].Err = t.checkLocked(&fills[i]); fills[i].Err == nil {
-			delete(t.srv.items, t.key(fills[i].Key))
-		}
-	}
-}
-
-func (t *memoryTier[V]) Unlink(ctx context.Context, keys []string, errs []error) {
-	if err := t.begin(ctx, func(c *RemoteCounts) *OpCount { return &c.Unlink }, len(keys)); err != nil {
-		failErrs(errs[:len(keys)], err)
-		return
-	}
-	defer t.srv.mu.Unlock()
-	for i, key := range keys {
-		delete(t.srv.items, t.key(key))
-		errs[i] = nil
-	}
-}
-
-func (t *memoryTier[V]) Expire(ctx context.Context, keys []string, keep time.Duration, errs []error) {
-	if err := t.begin(ctx, func(c *RemoteCounts) *OpCount { return &c.Expire }, len(keys)); err != nil {
-		failErrs(errs[:len(keys)], err)
-		return
-	}
-	defer t.srv.mu.Unlock()
-	now := dewar.Clock()
-	for i, key := range keys {
-		errs[i] = nil
-		k := t.key(key)
-		it, ok := t.srv.aliveLocked(k)
-		switch {
-		case !ok:
-		case it.lease, it.entry.Negative(), keep <= 0:
-			delete(t.srv.items, k)
-		default:
-			// A new fence also when it was stale before: a load that began
-			// earlier must not make it fresh.
-			it.fence = t.srv.fenceLocked()
-			it.entry.Fresh = min(it.entry.Fresh, now)
-			it.entry.Due = it.entry.Fresh
-			it.dead = min(it.dead, after(keep))
-			t.srv.items[k] = it
-		}
-	}
-}
-
-func (t *memoryTier[V]) LeaseRefresh(ctx context.Context, keys []string, found []dewar.Found[V]) {
-	failFound(found[:len(keys)], dewar.ErrClosed)
-}
-
-func (t *memoryTier[V]) Renew(ctx context.Context, fills []dewar.Fill[V]) {
-	failFills(fills, dewar.ErrClosed)
-}
-
-func (t *memoryTier[V]) Announce(ctx context.Context, kind dewar.AnnouncementKind, keys []string, places []dewar.Place, errs []error) {
-	failErrs(errs[:len(keys)], nil)
-}
-
-func (t *memoryTier[V]) NextEpoch(ctx context.Context) error { return nil }
-
-func (t *memoryTier[V]) Stats() dewar.RemoteStats {
-	return dewar.RemoteStats{Refused: t.refused.Load(), Errors: t.failed.Load()}
-}
-
-// Close implements dewar.RemoteTier. The server goes on: what the tier wrote
-// stays, its leases too, as when a process dies.
-func (t *memoryTier[V]) Close() error {
-	t.closed.Store(true)
-	return nil
-}
-
-// after returns the instant d from now, d positive, or the last one there is.
-// In a synctest bubble now is negative.
-func after(d time.Duration) int64 {
-	now := dewar.Clock()
-	if at := now + int64(d); at > now {
-		return at
-	}
-	return math.MaxInt64
-}
-
-func failFound[V any](found []dewar.Found[V], err error) {
-	for i := range found {
-		found[i] = dewar.Found[V]{State: dewar.RemoteFailed, Err: err}
-	}
-}
-
-func failFills[V any](fills []dewar.Fill[V], err error) {
-	for i := range fills {
-		fills[i].Err = err
-	}
-}
-
-func failErrs(errs []error, err error) {
-	for i := range errs {
-		errs[i] = err
-	}
 }
