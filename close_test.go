@@ -314,7 +314,7 @@ func TestCloseFlushesPendingBackfills(t *testing.T) {
 			a.get(fmt.Sprint("key", i))
 		}
 		held.await(t)
-		time.AfterFunc(3*time.Second, held.open)
+		time.AfterFunc(2*time.Second, held.open) // while the leases live
 		a.must(a.Close())
 		if n := srv.Len(); n != 1000 {
 			t.Errorf("%d of 1000 entries were written", n)

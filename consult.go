@@ -19,9 +19,6 @@ func (c *Cache[K, V]) consult(fs []*flight[K, V]) []*flight[K, V] {
 	}
 	c.awaitWrites(fs)
 	asked, rest := partition(fs, func(f *flight[K, V]) bool { return !f.marked })
-	for _, f := range rest {
-		f.state = RemoteForeign
-	}
 	rest = append(rest, c.remotely(asked, c.remote.Read)...)
 	if c.doubts.none() && c.rules.localTTL == 0 {
 		return rest
@@ -225,8 +222,7 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 	}
 	if !e.Negative() {
 		found := e // so that e stays off the heap where it is not needed
-		f.copy.Store(&found)
-		if f.copyFound != nil {
+		if first := f.copy.Swap(&found) == nil; first && f.copyFound != nil {
 			close(f.copyFound)
 		}
 	}

@@ -64,9 +64,6 @@ func (c *Cache[K, V]) leaseRefresh(fs []*flight[K, V]) (mine []*flight[K, V]) {
 	}
 	c.awaitWrites(fs)
 	asked, marked := partition(fs, func(f *flight[K, V]) bool { return !f.marked })
-	for _, f := range marked {
-		f.state = RemoteForeign
-	}
 	mine, waiting := c.sortOut(c.remotely(asked, c.remote.LeaseRefresh))
 	c.awaited.add(waiting)
 	return append(marked, mine...)

@@ -177,7 +177,7 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 	f = from.next()
 	f.key, f.str, f.need, f.begun, f.local = k, key, n, now, current
 	f.shard, f.stripe, f.superseded = s, uint8(stripe), superseded
-	f.writes, f.marked = t.writes.Load(), t.markedLocked(s, key)
+	f.writes, f.marked, f.state = t.writes.Load(), t.markedLocked(s, key), RemoteForeign
 	if t.rules.softTimeout > 0 || n.background {
 		f.copyFound = make(chan struct{})
 	}
