@@ -57,25 +57,19 @@ func newEar[V any](t *memoryTier[V], events dewar.RemoteEvents) *ear[V] {
 	return e
 }
 
-// push queues n. The caller holds Remote.mu: so all ears hear in one order.
+// push queues n. The caller holds Remote.mu: so all ears hear in one order. What
+// a failover finds queued goes missing.
 func (e *ear[V]) push(n notice) {
 	e.line.meet(&n)
 	e.mu.Lock()
+	for i := range e.queue {
+		if before := &e.queue[i]; n.failover && !before.failover {
+			before.lost, before.found = true, before.due
+		}
+	}
 	e.queue = append(e.queue, n)
 	e.mu.Unlock()
 	wake(e.wake)
-}
-
-// lose makes what is queued go missing. A failover is seen by the node, not
-// announced.
-func (e *ear[V]) lose() {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	for i := range e.queue {
-		if n := &e.queue[i]; !n.failover {
-			n.lost, n.found = true, n.due
-		}
-	}
 }
 
 func wake(c chan struct{}) {

@@ -207,6 +207,7 @@ func TestFailoverBringsBackWhatTheLastChangesReplaced(t *testing.T) {
 		lease(t, a, "leased")
 		b.chaos.Lag(time.Second)
 		a.announce("deleted")
+		a.want(t, `own 1 ["deleted"] at 1`)
 		srv.Failover("videos", 2)
 		a.want(t, "missed")
 		if state(t, b, "deleted") != dewar.RemoteValue || state(t, b, "kept") != dewar.RemoteValue || state(t, b, "leased") != dewar.RemoteAbsent {

@@ -212,7 +212,6 @@ func (r *Remote[V]) Failover(name string, lost int) {
 	n := r.nameLocked(name)
 	n.epoch++
 	for _, e := range n.ears {
-		e.lose()
 		e.push(notice{failover: true, epoch: n.epoch})
 	}
 }
