@@ -223,17 +223,23 @@ func (b *backfill[K, V]) wait(ctx context.Context) error {
 	return b.lost()
 }
 
-// written returns a channel that is closed once the writes of a key that are
-// on their way now have ended; nil when there is none.
-func (b *backfill[K, V]) written(key string) <-chan struct{} {
+// written returns a channel that is closed once the writes that are on their
+// way now to keys of the flights that want it have ended; nil when there is
+// none.
+func (b *backfill[K, V]) written(fs []*flight[K, V], want func(*need) bool) <-chan struct{} {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.keys[key] == 0 {
+	if len(b.keys) == 0 {
 		return nil
 	}
-	ch := make(chan struct{})
-	b.waiters = append(b.waiters, writeWaiter{b.added, ch})
-	return ch
+	for _, f := range fs {
+		if want(f.need) && b.keys[f.str] > 0 {
+			ch := make(chan struct{})
+			b.waiters = append(b.waiters, writeWaiter{b.added, ch})
+			return ch
+		}
+	}
+	return nil
 }
 
 // lost tells how many writes failed since it was last asked.

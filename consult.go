@@ -17,7 +17,7 @@ func (c *Cache[K, V]) consult(fs []*flight[K, V]) []*flight[K, V] {
 	if c.remote == nil {
 		return fs
 	}
-	c.awaitWrites(fs)
+	c.awaitWrites(fs, func(n *need) bool { return n.reload || n.origin || n.background })
 	asked, rest := partition(fs, func(f *flight[K, V]) bool { return !f.marked })
 	rest = append(rest, c.remotely(asked, c.remote.Read)...)
 	if c.doubts.none() && c.rules.localTTL == 0 {
@@ -52,13 +52,10 @@ func partition[K comparable, V any](fs []*flight[K, V], want func(*flight[K, V])
 //	A: load ends with a#1, which waits to be filled under A's lease
 //	B: Reload: finds A's lease, loads a#2, may write nothing
 //	A: fills a#1, older than what the finished Reload has returned
-func (c *Cache[K, V]) awaitWrites(fs []*flight[K, V]) {
-	var written <-chan struct{}
-	for _, f := range fs {
-		if n := f.need; (n.reload || n.origin || n.background) && written == nil {
-			written = c.backfill.written(f.str)
-		}
-	}
+//
+// and for those that ask for a lease that this process is giving back.
+func (c *Cache[K, V]) awaitWrites(fs []*flight[K, V], want func(*need) bool) {
+	written := c.backfill.written(fs, want)
 	if written == nil {
 		return
 	}

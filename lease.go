@@ -36,6 +36,8 @@ func (c *Cache[K, V]) tryLease(fs []*flight[K, V]) (mine, waiting []*flight[K, V
 	}
 	vacant, fs := partition(fs, func(f *flight[K, V]) bool { return f.state == RemoteAbsent })
 	reloads, fs := partition(fs, func(f *flight[K, V]) bool { return f.state == RemoteValue && !f.need.reload && !f.need.origin })
+	c.awaitWrites(vacant, anyNeed)
+	c.awaitWrites(reloads, anyNeed)
 	var left []*flight[K, V]
 	if len(vacant) > 0 && len(reloads) > 0 {
 		done := make(chan struct{})
@@ -56,13 +58,15 @@ func (c *Cache[K, V]) tryLease(fs []*flight[K, V]) (mine, waiting []*flight[K, V
 	return c.sortOut(append(fs, left...))
 }
 
+func anyNeed(*need) bool { return true }
+
 // leaseRefresh is lease for keys that came due here: they are not looked up
 // before.
 func (c *Cache[K, V]) leaseRefresh(fs []*flight[K, V]) (mine []*flight[K, V]) {
 	if c.remote == nil {
 		return fs
 	}
-	c.awaitWrites(fs)
+	c.awaitWrites(fs, anyNeed)
 	asked, marked := partition(fs, func(f *flight[K, V]) bool { return !f.marked })
 	mine, waiting := c.sortOut(c.remotely(asked, c.remote.LeaseRefresh))
 	c.awaited.add(waiting)

@@ -56,6 +56,16 @@ func (l *ledger) loadsOf(key string) int {
 	return l.loads[key]
 }
 
+// total is how many loads there have been.
+func (l *ledger) total() (n int) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, loads := range l.loads {
+		n += loads
+	}
+	return n
+}
+
 func (l *ledger) load(key string) (string, error) {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -17,7 +17,7 @@ const checkPause = int64(100 * time.Millisecond)
 
 // doubt says which local copies are doubted.
 type doubt struct {
-	since  int64 // those loaded before this, unless checked since, on Clock
+	since  int64 // those loaded up to this instant, unless checked since, on Clock
 	maxAge int64 // while deaf, above 0: those loaded longer ago are not fresh
 }
 
@@ -54,7 +54,7 @@ func (c *Cache[K, V]) trusts(key string, e *Entry[V]) bool {
 	if d.maxAge > 0 && now-e.Loaded > d.maxAge {
 		return false
 	}
-	return e.Loaded >= d.since || now < c.doubts.paused.Load() || c.table.wasChecked(key)
+	return e.Loaded > d.since || now < c.doubts.paused.Load() || c.table.wasChecked(key)
 }
 
 // judge is the pure judge for a local entry, doubts included.
@@ -103,7 +103,7 @@ func (c *Cache[K, V]) servable(f *flight[K, V]) bool {
 // checked is the keys whose local copy, though loaded before there was reason
 // to doubt it, was read in the remote tier since.
 type checked struct {
-	since   int64 // of the doubt; 0: there was none yet
+	since   int64 // of the doubt; 0: there was none
 	keys    map[string]struct{}
 	sweepAt int // the size at which keys that are not held any more are dropped
 }
@@ -115,7 +115,7 @@ func (ch *checked) reset(since int64) {
 }
 
 func (ch *checked) add(key string, loaded int64, held func(string) bool) {
-	if loaded >= ch.since {
+	if loaded > ch.since {
 		return
 	}
 	if len(ch.keys) >= ch.sweepAt {
