@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -19,25 +19,33 @@ import (
 // registers with t.Cleanup; the suite closes the tiers.
 //
 // The tier must take the address of everything from its options, and must let
-// a key live for as long as it is told within a few milliseconds. The suite
-// takes about half a second, most of it waiting for expiries.
+// a key live for as long as it is told within a few milliseconds. What comes by
+// itself, such as announcements, may take up to 5 s. The suite takes about two
+// seconds, most of it waiting for expiries.
 func RemoteTier(t *testing.T, open func(t *testing.T, o dewar.RemoteOptions) dewar.RemoteTier[string]) {
-	for _, c := range remoteContract {
+	for _, c := range slices.Concat(remoteContract, leaseContract, fleetContract) {
 		t.Run(c.name, func(t *testing.T) {
-			c.check(&remoteProbe{t: t, open: open, lease: time.Minute})
+			c.check(&remoteProbe{
+				t: t, lease: time.Minute,
+				open: func(o dewar.RemoteOptions) dewar.RemoteTier[string] { return open(t, o) },
+			})
 		})
 	}
 }
 
-var remoteContract = []struct {
+// remoteCheck is one subtest of the suite.
+type remoteCheck struct {
 	name  string
 	check func(*remoteProbe)
-}{
+}
+
+// remoteContract is about keys, fences and expiry.
+var remoteContract = []remoteCheck{
 	{"AbsentKeyIsAbsent", func(p *remoteProbe) {
 		p = p.start()
 		p.wantAbsent("k")
 		if got := p.read(); len(got) != 0 {
-			p.t.Fatal("no keys, but answers")
+			p.t.Fatalf("no keys, but answers")
 		}
 	}},
 	{"LeaseIsGrantedOnce", func(p *remoteProbe) {
@@ -65,10 +73,8 @@ var remoteContract = []struct {
 	{"SchemasAreApart", func(p *remoteProbe) {
 		a := p.start()
 		a.put("k", "v")
-		other := p.open(p.t, dewar.RemoteOptions{Name: a.name, Schema: "1", LeaseFor: p.lease, Logger: slog.New(slog.DiscardHandler)})
-		p.t.Cleanup(func() { other.Close() })
-		b := &remoteProbe{t: p.t, tier: other}
-		b.wantAbsent("k")
+		a.schema = "1"
+		a.start().wantAbsent("k")
 	}},
 	{"FillAfterUnlinkIsFenced", func(p *remoteProbe) {
 		a := p.start()
@@ -128,7 +134,7 @@ var remoteContract = []struct {
 		seen := p.wantValue("k", "v1")
 		p.wantOK(p.fill(filling("k", seen.Fence, "v2")))
 		if now := p.wantValue("k", "v2"); now.Fence == seen.Fence {
-			p.t.Fatal("a new write has the old fence")
+			p.t.Fatalf("a new write has the old fence")
 		}
 	}},
 	{"OfTwoRefreshersOneWins", func(p *remoteProbe) {
@@ -223,7 +229,7 @@ var remoteContract = []struct {
 		again := p.wantValue("k", "v")
 		p.wantFenced(p.fill(filling("k", stale.Fence, "loaded before")))
 		if again.Entry.Fresh > stale.Entry.Fresh+int64(5*time.Millisecond) {
-			p.t.Fatal("a second Expire made the value younger")
+			p.t.Fatalf("a second Expire made the value younger")
 		}
 	}},
 	{"ExpiredValueIsKeptForKeep", func(p *remoteProbe) {
@@ -460,6 +466,14 @@ var remoteContract = []struct {
 						p.expire(time.Minute, keys...)
 					case 2:
 						p.release(keys[0], p.seize(keys[0]).Fence)
+					case 3:
+						f := p.leaseRefresh(keys[0])[0]
+						p.renewRefresh(keys[0], f.Refresh)
+						p.releaseRefresh(keys[0], f.Refresh)
+					case 4:
+						p.announce(dewar.AnnounceSet, keys...)
+					case 5:
+						p.wantNextEpoch()
 					}
 					p.tier.Stats()
 				}
