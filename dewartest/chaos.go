@@ -18,10 +18,15 @@ var ErrDown = errors.New("dewartest: the remote tier is down")
 //	chaos.Down(true)
 //
 // An operation fails if Down is set, else waits for Delay, then is shown to
-// Intercept, then is carried out, then is shown to Answer. Seed adds faults
-// that nobody chose. Its name, op, is
-// that of the method of dewar.RemoteTier: "Read", "Lease", "Seize", "Fill",
-// "Release", "Unlink" or "Expire".
+// Intercept, then is carried out, then is shown to Answer. Its name, op, is that
+// of the method of dewar.RemoteTier: "Read", "Lease", "LeaseRefresh", "Seize",
+// "Fill", "Renew", "Release", "Unlink", "Expire", "Announce", or "NextEpoch",
+// which has no keys. Seed adds faults that nobody chose.
+//
+// In a fleet each process has a Chaos of its own around the one Remote. What its
+// caches hear of the others goes wrong by Lag, Miss and Deaf, and by the faults
+// of announcements; all these need Remote to be a *Remote, and do nothing over
+// any other tier.
 type Chaos[V any] struct {
 	// Remote is what is decorated. Required. The fields are not to be changed
 	// once a tier is open.

@@ -347,7 +347,7 @@ func failureOf(t *testing.T, check func(*remoteProbe), open func(*Remote[string]
 
 func TestRemoteTierCatchesBrokenTiers(t *testing.T) {
 	checks := make(map[string]func(*remoteProbe))
-	for _, c := range slices.Concat(remoteContract, leaseContract, fleetContract) {
+	for _, c := range slices.Concat(remoteContract, useContract, leaseContract, fleetContract) {
 		checks[c.name] = c.check
 	}
 	for name, broken := range brokenRemotes {
