@@ -102,20 +102,10 @@ func (l *line) missing() bool {
 	return l.miss
 }
 
-// pausedUntil is when operations go on after a pause.
+// pausedUntil is until when nothing comes through. Operations go on a little
+// later, so not at the same instant as hearing does.
 func (l *line) pausedUntil() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.paused
-}
-
-// hearingFrom is when announcements are heard again after a pause: with faults
-// after the operations that go on then, not at the same instant.
-func (l *line) hearingFrom() int64 {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	if l.dice != nil {
-		return l.paused + int64(breath) + 1
-	}
 	return l.paused
 }

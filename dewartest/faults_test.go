@@ -306,15 +306,59 @@ func TestASeedReplaysAndAnotherOneDiffers(t *testing.T) {
 
 func TestFaultRatesAreKept(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		_, bad, _ := faulty(t, dewartest.Faults{Refuse: .1})
-		failed := 0
-		for i := range 5000 {
-			if unlink(t.Context(), bad, fmt.Sprint("k", i%100)) != nil {
+		srv, bad, _ := faulty(t, dewartest.Faults{Refuse: .1, Lose: .2, Late: .3})
+		srv.ResetCounts()
+		const n = 5000
+		failed, lost := 0, 0
+		for i := range n {
+			before := srv.Counts().Unlink.Calls
+			err := unlink(t.Context(), bad, fmt.Sprint("k", i%100))
+			done := srv.Counts().Unlink.Calls > before
+			if err != nil {
 				failed++
 			}
+			if err != nil && done {
+				lost++
+			}
+			time.Sleep(time.Second) // until what is late is done
 		}
-		if failed < 400 || failed > 600 {
-			t.Errorf("%d of 5000 failed at a rate of a tenth", failed)
+		for _, c := range []struct {
+			what      string
+			got, want int
+		}{
+			{"refused", n - srv.Counts().Unlink.Calls, n / 10},
+			{"lost", lost, n * 2 / 10},
+			{"late", failed - lost - (n - srv.Counts().Unlink.Calls), n * 3 / 10},
+		} {
+			if c.got < c.want*8/10 || c.got > c.want*12/10 {
+				t.Errorf("%d %s of %d, want about %d", c.got, c.what, n, c.want)
+			}
+		}
+	})
+}
+
+func TestSeededOperationsAreNeverAtTheSameInstant(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		srv := dewartest.NewRemote[string]()
+		var mu sync.Mutex // guards done
+		done := make(map[time.Time]int)
+		var wg sync.WaitGroup
+		for p := range uint64(4) {
+			l := listen(t, srv)
+			l.chaos.Seed(p, dewartest.Faults{Lag: 1e-9})
+			l.chaos.Pause(time.Second)
+			for i := range 5 {
+				wg.Go(func() {
+					unlink(t.Context(), l, fmt.Sprint("k", i))
+					mu.Lock()
+					defer mu.Unlock()
+					done[time.Now()]++
+				})
+			}
+		}
+		wg.Wait()
+		if len(done) != 20 {
+			t.Errorf("20 operations were answered at %d instants", len(done))
 		}
 	})
 }

@@ -119,7 +119,7 @@ func (e *ear[V]) run() {
 func (e *ear[V]) listen() time.Duration {
 	for !e.closed() {
 		now := dewar.Clock()
-		if until := e.line.hearingFrom(); until > now {
+		if until := e.line.pausedUntil(); until > now {
 			return time.Duration(until - now)
 		}
 		if since, maxAge := e.line.silent(); since != 0 {
