@@ -35,9 +35,10 @@ var fleetContract = []remoteCheck{
 				p.t.Fatalf("tier %d heard of %d keys, want 5", who, 1+len(got))
 			}
 		}
-		if got := b.tier.Stats(); got.Heard != 4 || got.Announced != 1 {
-			p.t.Fatalf("Heard is %d, want the 4 keys of others; Announced is %d, want 1", got.Heard, got.Announced)
-		}
+		b.eventually("4 keys heard of others and 1 announced are counted", func() bool {
+			got := b.tier.Stats()
+			return got.Heard == 4 && got.Announced == 1
+		})
 	}},
 	{"AllHearInOneOrder", func(p *remoteProbe) {
 		first := p.start()
