@@ -1,7 +1,6 @@
 package dewartest
 
 import (
-	"context"
 	"errors"
 	"sync/atomic"
 	"time"
@@ -19,9 +18,15 @@ var ErrDown = errors.New("dewartest: the remote tier is down")
 //	chaos.Down(true)
 //
 // An operation fails if Down is set, else waits for Delay, then is shown to
-// Intercept, then is carried out, then is shown to Answer. Its name, op, is
-// that of the method of dewar.RemoteTier: "Read", "Lease", "Seize", "Fill",
-// "Release", "Unlink" or "Expire".
+// Intercept, then is carried out, then is shown to Answer. Its name, op, is that
+// of the method of dewar.RemoteTier: "Read", "Lease", "LeaseRefresh", "Seize",
+// "Fill", "Renew", "Release", "Unlink", "Expire", "Announce", or "NextEpoch",
+// which has no keys. Seed adds faults that nobody chose.
+//
+// In a fleet each process has a Chaos of its own around the one Remote. What its
+// caches hear of the others goes wrong by Lag, Miss and Deaf, and by the faults
+// of announcements; all these need Remote to be a *Remote, and do nothing over
+// any other tier.
 type Chaos[V any] struct {
 	// Remote is what is decorated. Required. The fields are not to be changed
 	// once a tier is open.
@@ -77,6 +82,24 @@ func (c *Chaos[V]) Deaf(deaf bool, maxAge time.Duration) {
 	})
 }
 
+// Pause stalls the process for d from now on: no operation is carried out, no
+// answer and no announcement arrives, whatever the contexts say.
+func (c *Chaos[V]) Pause(d time.Duration) { c.line.pause(d) }
+
+// Seed makes operations and announcements go wrong at the rates of f, as seed
+// decides; Faults{} ends it. Each process of a fleet needs a seed of its own.
+//
+// A seed that has failed a test can be replayed. What befalls an operation
+// depends only on the seed, its name, its keys and how often it was asked of
+// these keys before, and what befalls an announcement on the seed and the
+// announcement: not on the order in which goroutines come. And each operation
+// and each announcement takes up to 0.1 ms of the seed's choosing, so that
+// inside a testing/synctest bubble no two happen at the same instant; in which
+// order they happen is then up to the seed too. What is left to the scheduler
+// is what the test itself does at one instant: let its goroutines pause for
+// times of the seed's choosing as well.
+func (c *Chaos[V]) Seed(seed uint64, f Faults) { c.line.seed(seed, f) }
+
 // Validate implements dewar.RemoteOpener.
 func (c *Chaos[V]) Validate() error {
 	if c == nil || c.Remote == nil {
@@ -98,126 +121,5 @@ func (c *Chaos[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error
 	if err != nil {
 		return nil, err
 	}
-	return &chaosTier[V]{RemoteTier: inner, chaos: c}, nil
-}
-
-// chaosTier passes Stats and Close through.
-type chaosTier[V any] struct {
-	dewar.RemoteTier[V]
-	chaos *Chaos[V]
-}
-
-// before returns why an operation is not carried out, or nil.
-func (t *chaosTier[V]) before(ctx context.Context, op string, keys []string) error {
-	if t.chaos.down.Load() {
-		return ErrDown
-	}
-	if d := time.Duration(t.chaos.delay.Load()); d > 0 {
-		timer := time.NewTimer(d)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			return context.Cause(ctx)
-		}
-	}
-	if t.chaos.Intercept != nil {
-		return t.chaos.Intercept(op, keys)
-	}
-	return nil
-}
-
-// after returns why the answer of an operation is lost, or nil.
-func (t *chaosTier[V]) after(op string, keys []string) error {
-	if t.chaos.Answer != nil {
-		return t.chaos.Answer(op, keys)
-	}
-	return nil
-}
-
-// around carries out an operation between before and after.
-func (t *chaosTier[V]) around(ctx context.Context, op string, keys []string, do func(), fail func(error)) {
-	if err := t.before(ctx, op, keys); err != nil {
-		fail(err)
-		return
-	}
-	do()
-	if err := t.after(op, keys); err != nil {
-		fail(err)
-	}
-}
-
-func (t *chaosTier[V]) Read(ctx context.Context, keys []string, found []dewar.Found[V]) {
-	t.around(ctx, "Read", keys,
-		func() { t.RemoteTier.Read(ctx, keys, found) },
-		func(err error) { failFound(found[:len(keys)], err) })
-}
-
-func (t *chaosTier[V]) Lease(ctx context.Context, keys []string, found []dewar.Found[V]) {
-	t.around(ctx, "Lease", keys,
-		func() { t.RemoteTier.Lease(ctx, keys, found) },
-		func(err error) { failFound(found[:len(keys)], err) })
-}
-
-func (t *chaosTier[V]) Seize(ctx context.Context, keys []string, found []dewar.Found[V]) {
-	t.around(ctx, "Seize", keys,
-		func() { t.RemoteTier.Seize(ctx, keys, found) },
-		func(err error) { failFound(found[:len(keys)], err) })
-}
-
-func (t *chaosTier[V]) Fill(ctx context.Context, fills []dewar.Fill[V]) {
-	t.around(ctx, "Fill", fillKeys(fills),
-		func() { t.RemoteTier.Fill(ctx, fills) },
-		func(err error) { failFills(fills, err) })
-}
-
-func (t *chaosTier[V]) Release(ctx context.Context, fills []dewar.Fill[V]) {
-	t.around(ctx, "Release", fillKeys(fills),
-		func() { t.RemoteTier.Release(ctx, fills) },
-		func(err error) { failFills(fills, err) })
-}
-
-func (t *chaosTier[V]) LeaseRefresh(ctx context.Context, keys []string, found []dewar.Found[V]) {
-	t.around(ctx, "LeaseRefresh", keys,
-		func() { t.RemoteTier.LeaseRefresh(ctx, keys, found) },
-		func(err error) { failFound(found[:len(keys)], err) })
-}
-
-func (t *chaosTier[V]) Renew(ctx context.Context, fills []dewar.Fill[V]) {
-	t.around(ctx, "Renew", fillKeys(fills),
-		func() { t.RemoteTier.Renew(ctx, fills) },
-		func(err error) { failFills(fills, err) })
-}
-
-func (t *chaosTier[V]) Announce(ctx context.Context, kind dewar.AnnouncementKind, keys []string, places []dewar.Place, errs []error) {
-	t.around(ctx, "Announce", keys,
-		func() { t.RemoteTier.Announce(ctx, kind, keys, places, errs) },
-		func(err error) { failErrs(errs[:len(keys)], err) })
-}
-
-func (t *chaosTier[V]) NextEpoch(ctx context.Context) (err error) {
-	t.around(ctx, "NextEpoch", nil,
-		func() { err = t.RemoteTier.NextEpoch(ctx) },
-		func(failed error) { err = failed })
-	return err
-}
-
-func (t *chaosTier[V]) Unlink(ctx context.Context, keys []string, errs []error) {
-	t.around(ctx, "Unlink", keys,
-		func() { t.RemoteTier.Unlink(ctx, keys, errs) },
-		func(err error) { failErrs(errs[:len(keys)], err) })
-}
-
-func (t *chaosTier[V]) Expire(ctx context.Context, keys []string, keep time.Duration, errs []error) {
-	t.around(ctx, "Expire", keys,
-		func() { t.RemoteTier.Expire(ctx, keys, keep, errs) },
-		func(err error) { failErrs(errs[:len(keys)], err) })
-}
-
-func fillKeys[V any](fills []dewar.Fill[V]) []string {
-	keys := make([]string, len(fills))
-	for i := range fills {
-		keys[i] = fills[i].Key
-	}
-	return keys
+	return &chaosTier[V]{RemoteTier: inner, chaos: c, quit: make(chan struct{})}, nil
 }

@@ -8,6 +8,10 @@ import (
 	"github.com/dewarcache/dewar"
 )
 
+// idle is how long a tier hears nothing before it looks whether it missed
+// something.
+const idle = time.Second
+
 // line is what one process hears announcements through.
 type line struct {
 	mu     sync.Mutex // guards what follows; may be taken under Remote.mu
@@ -16,6 +20,7 @@ type line struct {
 	deaf   int64         // since when, on dewar.Clock; 0: it is not
 	maxAge time.Duration // what Deaf tells
 	paused int64         // until when
+	dice   *dice         // nil: no faults
 	ears   []chan struct{}
 }
 
@@ -50,6 +55,38 @@ func (l *line) meet(n *notice) {
 	n.due = dewar.Clock() + int64(l.lag)
 	n.lost = l.miss && !n.failover
 	n.found = n.due
+	if l.dice != nil {
+		lag, lost := l.dice.hearing(n)
+		n.due += int64(lag)
+		if n.found = n.due; lost && !n.failover && !n.lost {
+			n.lost, n.found = true, n.due+int64(idle)
+		}
+	}
+}
+
+// pause stalls everything for d.
+func (l *line) pause(d time.Duration) {
+	until := dewar.Clock() + int64(d)
+	l.set(func() { l.paused = max(l.paused, until) })
+}
+
+func (l *line) seed(seed uint64, f Faults) {
+	l.set(func() {
+		l.dice = nil
+		if f != (Faults{}) {
+			l.dice = newDice(seed, f)
+		}
+	})
+}
+
+// fate returns what befalls an operation.
+func (l *line) fate(op string, keys []string) (f fate) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.dice != nil {
+		f = l.dice.operation(op, keys)
+	}
+	return f
 }
 
 // silent returns since when nothing comes through, or 0, and what to say.
@@ -65,6 +102,8 @@ func (l *line) missing() bool {
 	return l.miss
 }
 
+// pausedUntil is until when nothing comes through. Operations go on a little
+// later, so not at the same instant as hearing does.
 func (l *line) pausedUntil() int64 {
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -23,6 +23,7 @@ func LocalTier(t *testing.T, open func(t *testing.T, maxEntries int) dewar.Local
 		"SetIsVisibleAtOnce", "OverwriteIsVisibleAtOnce", "SecondOfTwoQuickSetsIsKept",
 		"DeletedNeverReturns", "NeverAnOlderVersion", "NeverAnotherKeysEntry",
 		"KeysAreAnyString", "NegativeEntriesAreKept", "EntryIsKeptWhole",
+		"ClearEmpties", "ClearedNeverReturns",
 		"BoundHolds", "SmallCapacitiesWork", "StatsCount", "HotEntriesStay",
 		"CloseEmpties", "CloseIsIdempotent", "CloseRacesEverything",
 	} {
@@ -67,6 +68,8 @@ var localChecks = map[string]func(checker, opened){
 	"KeysAreAnyString":           keysAreAnyString,
 	"NegativeEntriesAreKept":     negativeEntriesAreKept,
 	"EntryIsKeptWhole":           entryIsKeptWhole,
+	"ClearEmpties":               clearEmpties,
+	"ClearedNeverReturns":        clearedNeverReturns,
 	"BoundHolds":                 boundHolds,
 	"SmallCapacitiesWork":        smallCapacitiesWork,
 	"StatsCount":                 statsCount,

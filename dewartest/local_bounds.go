@@ -112,7 +112,9 @@ func closeEmpties(t checker, open opened) {
 	tier.Close()
 	tier.Set("late", localEntry("value"))
 	tier.Delete("key1")
-	for _, key := range []string{"key0", "key99", "late"} {
+	tier.Clear()
+	tier.Set("later", localEntry("value"))
+	for _, key := range []string{"key0", "key99", "late", "later"} {
 		if e := tier.Get(key); e != nil {
 			t.Errorf("Get(%q) after Close = %v", key, e)
 		}
@@ -150,6 +152,9 @@ func closeRacesEverything(t checker, open opened) {
 					if i%7 == 0 {
 						tier.Delete(key)
 						tier.Stats()
+					}
+					if i%500 == 0 {
+						tier.Clear()
 					}
 				}
 			})

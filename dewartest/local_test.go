@@ -89,6 +89,7 @@ type tierFuncs struct {
 	get func(string) *dewar.Entry[string]
 	set func(string, dewar.Entry[string])
 	del func(string)
+	all func()
 }
 
 func (f *tierFuncs) Get(key string) *dewar.Entry[string] {
@@ -112,6 +113,14 @@ func (f *tierFuncs) Delete(key string) {
 		return
 	}
 	f.mapTier.Delete(key)
+}
+
+func (f *tierFuncs) Clear() {
+	if f.all != nil {
+		f.all()
+		return
+	}
+	f.mapTier.Clear()
 }
 
 // brokenTiers names, for each way to break a tier, the checks that must see it.
@@ -151,6 +160,63 @@ var brokenTiers = map[string]struct {
 			return &tierFuncs{mapTier: newMapTier(capacity), del: func(string) {}}
 		},
 		[]string{"DeletedNeverReturns", "NeverAnOlderVersion", "KeysAreAnyString", "StatsCount"},
+	},
+	"forgets to clear": {
+		func(capacity int) dewar.LocalTier[string] {
+			return &tierFuncs{mapTier: newMapTier(capacity), all: func() {}}
+		},
+		[]string{"ClearEmpties", "ClearedNeverReturns"},
+	},
+	"clears what is old": {
+		func(capacity int) dewar.LocalTier[string] {
+			m := newMapTier(capacity)
+			var last string
+			var mu sync.Mutex
+			return &tierFuncs{
+				mapTier: m,
+				set: func(key string, e dewar.Entry[string]) {
+					mu.Lock()
+					defer mu.Unlock()
+					last = key
+					m.Set(key, e)
+				},
+				all: func() {
+					mu.Lock()
+					defer mu.Unlock()
+					e := m.Get(last)
+					if m.Clear(); e != nil {
+						m.Set(last, *e)
+					}
+				},
+			}
+		},
+		[]string{"ClearEmpties", "ClearedNeverReturns"},
+	},
+	"clears in the background": {
+		func(capacity int) dewar.LocalTier[string] {
+			m := newMapTier(capacity)
+			return &tierFuncs{mapTier: m, all: func() { go m.Clear() }}
+		},
+		[]string{"ClearEmpties", "ClearedNeverReturns"},
+	},
+	"keeps nothing after Clear": {
+		func(capacity int) dewar.LocalTier[string] {
+			m := newMapTier(capacity)
+			return &tierFuncs{mapTier: m, all: m.Close}
+		},
+		[]string{"ClearEmpties"},
+	},
+	"counts what it cleared as evicted": {
+		func(capacity int) dewar.LocalTier[string] {
+			m := newMapTier(capacity)
+			return &tierFuncs{mapTier: m, all: func() {
+				m.mu.Lock()
+				m.evicted += uint64(len(m.entries))
+				m.mu.Unlock()
+				m.Clear()
+			}}
+		},
+		[]string{"ClearEmpties"},
 	},
 	"answers by hash": {
 		func(capacity int) dewar.LocalTier[string] {

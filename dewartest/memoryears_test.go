@@ -168,7 +168,7 @@ func TestADeafTierSaysSoAndCatchesUp(t *testing.T) {
 		if s := b.Stats(); s.Deaf || s.SilentFor != 2*time.Second-1 {
 			t.Errorf("deaf %v, silent for %v", s.Deaf, s.SilentFor)
 		}
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		b.want(t, "deaf 1s")
 		if !b.Stats().Deaf {
 			t.Error("not deaf in Stats")

@@ -1,12 +1,7 @@
 package dewartest
 
 import (
-	"context"
-	"errors"
-	"fmt"
-	"log/slog"
-	"sync"
-	"sync/atomic"
+	"slices"
 	"testing"
 	"time"
 
@@ -19,25 +14,33 @@ import (
 // registers with t.Cleanup; the suite closes the tiers.
 //
 // The tier must take the address of everything from its options, and must let
-// a key live for as long as it is told within a few milliseconds. The suite
-// takes about half a second, most of it waiting for expiries.
+// a key live for as long as it is told within a few milliseconds. What comes by
+// itself, such as announcements, may take up to 5 s. The suite takes about two
+// seconds, most of it waiting for expiries.
 func RemoteTier(t *testing.T, open func(t *testing.T, o dewar.RemoteOptions) dewar.RemoteTier[string]) {
-	for _, c := range remoteContract {
+	for _, c := range slices.Concat(remoteContract, useContract, leaseContract, fleetContract) {
 		t.Run(c.name, func(t *testing.T) {
-			c.check(&remoteProbe{t: t, open: open, lease: time.Minute})
+			c.check(&remoteProbe{
+				t: t, lease: time.Minute,
+				open: func(o dewar.RemoteOptions) dewar.RemoteTier[string] { return open(t, o) },
+			})
 		})
 	}
 }
 
-var remoteContract = []struct {
+// remoteCheck is one subtest of the suite.
+type remoteCheck struct {
 	name  string
 	check func(*remoteProbe)
-}{
+}
+
+// remoteContract is about keys, fences and expiry.
+var remoteContract = []remoteCheck{
 	{"AbsentKeyIsAbsent", func(p *remoteProbe) {
 		p = p.start()
 		p.wantAbsent("k")
 		if got := p.read(); len(got) != 0 {
-			p.t.Fatal("no keys, but answers")
+			p.t.Fatalf("no keys, but answers")
 		}
 	}},
 	{"LeaseIsGrantedOnce", func(p *remoteProbe) {
@@ -65,10 +68,8 @@ var remoteContract = []struct {
 	{"SchemasAreApart", func(p *remoteProbe) {
 		a := p.start()
 		a.put("k", "v")
-		other := p.open(p.t, dewar.RemoteOptions{Name: a.name, Schema: "1", LeaseFor: p.lease, Logger: slog.New(slog.DiscardHandler)})
-		p.t.Cleanup(func() { other.Close() })
-		b := &remoteProbe{t: p.t, tier: other}
-		b.wantAbsent("k")
+		a.schema = "1"
+		a.start().wantAbsent("k")
 	}},
 	{"FillAfterUnlinkIsFenced", func(p *remoteProbe) {
 		a := p.start()
@@ -128,7 +129,7 @@ var remoteContract = []struct {
 		seen := p.wantValue("k", "v1")
 		p.wantOK(p.fill(filling("k", seen.Fence, "v2")))
 		if now := p.wantValue("k", "v2"); now.Fence == seen.Fence {
-			p.t.Fatal("a new write has the old fence")
+			p.t.Fatalf("a new write has the old fence")
 		}
 	}},
 	{"OfTwoRefreshersOneWins", func(p *remoteProbe) {
@@ -223,7 +224,7 @@ var remoteContract = []struct {
 		again := p.wantValue("k", "v")
 		p.wantFenced(p.fill(filling("k", stale.Fence, "loaded before")))
 		if again.Entry.Fresh > stale.Entry.Fresh+int64(5*time.Millisecond) {
-			p.t.Fatal("a second Expire made the value younger")
+			p.t.Fatalf("a second Expire made the value younger")
 		}
 	}},
 	{"ExpiredValueIsKeptForKeep", func(p *remoteProbe) {
@@ -298,195 +299,5 @@ var remoteContract = []struct {
 		time.Sleep(80 * time.Millisecond)
 		p.wantAbsent("k")
 		p.granted("k")
-	}},
-	{"HostileKeysStayDistinct", func(p *remoteProbe) {
-		p = p.start()
-		keys := hostileKeys()
-		found := p.takeLease(keys...)
-		fills := make([]dewar.Fill[string], len(keys))
-		for i, f := range found {
-			if f.State != dewar.RemoteGranted {
-				p.t.Fatalf("key %d (%.30q): state %d, error %v", i, keys[i], f.State, f.Err)
-			}
-			fills[i] = filling(keys[i], f.Fence, fmt.Sprint("value ", i))
-		}
-		p.tier.Fill(p.t.Context(), fills)
-		for i, f := range fills {
-			if f.Err != nil {
-				p.t.Fatalf("key %d (%.30q): %v", i, keys[i], f.Err)
-			}
-		}
-		for i, f := range p.read(keys...) {
-			if f.State != dewar.RemoteValue || f.Entry.Value != fmt.Sprint("value ", i) {
-				p.t.Errorf("key %d (%.30q): state %d, value %q", i, keys[i], f.State, f.Entry.Value)
-			}
-		}
-		p.expire(time.Minute, keys...)
-		p.unlink(keys...)
-		for i, f := range p.read(keys...) {
-			if f.State != dewar.RemoteAbsent {
-				p.t.Errorf("key %d (%.30q): state %d after Unlink", i, keys[i], f.State)
-			}
-		}
-	}},
-	{"ManyKeysKeepTheirOrder", func(p *remoteProbe) {
-		p = p.start()
-		const n = 2500
-		keys := make([]string, n)
-		for i := range keys {
-			keys[i] = fmt.Sprintf("key-%d", i)
-		}
-		found := p.takeLease(keys...)
-		var fills []dewar.Fill[string]
-		for i, f := range found {
-			p.wantState(f, dewar.RemoteGranted)
-			if i%2 == 0 {
-				fills = append(fills, filling(keys[i], f.Fence, keys[i]))
-			}
-		}
-		p.tier.Fill(p.t.Context(), fills)
-		for i, f := range p.read(keys...) {
-			switch {
-			case i%2 == 1:
-				p.wantState(f, dewar.RemoteLeased)
-			case f.State != dewar.RemoteValue || f.Entry.Value != keys[i]:
-				p.t.Fatalf("%s: state %d, value %q", keys[i], f.State, f.Entry.Value)
-			}
-		}
-		p.expire(time.Minute, keys...)
-		for i, f := range p.read(keys...) {
-			if i%2 == 1 {
-				p.wantState(f, dewar.RemoteAbsent)
-			} else if f.State != dewar.RemoteValue || f.Entry.Fresh > dewar.Clock() {
-				p.t.Fatalf("%s: state %d, still fresh", keys[i], f.State)
-			}
-		}
-		p.unlink(keys...)
-		for _, f := range p.read(keys...) {
-			p.wantState(f, dewar.RemoteAbsent)
-		}
-	}},
-	{"DuplicateKeysInOneCall", func(p *remoteProbe) {
-		p = p.start()
-		found := p.takeLease("k", "k")
-		p.wantState(found[0], dewar.RemoteGranted)
-		p.wantState(found[1], dewar.RemoteLeased)
-		fills := []dewar.Fill[string]{filling("k", found[0].Fence, "v"), filling("k", found[0].Fence, "w")}
-		p.tier.Fill(p.t.Context(), fills)
-		p.wantOK(fills[0].Err)
-		p.wantFenced(fills[1].Err)
-		for _, f := range p.read("k", "other", "k") {
-			if f.Entry.Value != "v" && f.State != dewar.RemoteAbsent {
-				p.t.Fatalf("state %d, value %q", f.State, f.Entry.Value)
-			}
-		}
-		p.expire(time.Minute, "k", "k")
-		p.wantValue("k", "v")
-		p.unlink("k", "k")
-		p.wantAbsent("k")
-	}},
-	{"DoneContextFailsEveryKey", func(p *remoteProbe) {
-		p = p.start()
-		p.put("k", "v")
-		seen := p.wantValue("k", "v")
-		ctx, cancel := context.WithCancel(p.t.Context())
-		cancel()
-		keys := []string{"k", "other"}
-		for op, do := range p.operations(seen.Fence) {
-			for i, err := range do(ctx, keys) {
-				if !errors.Is(err, context.Canceled) {
-					p.t.Errorf("%s: key %d: error %v, want context.Canceled", op, i, err)
-				}
-			}
-		}
-		p.wantValue("k", "v")
-		p.wantAbsent("other")
-	}},
-	{"ConcurrentFillersOneWins", func(p *remoteProbe) {
-		first := p.start()
-		const processes, rounds = 4, 25
-		var granted, stored [rounds]atomic.Int32
-		var wg sync.WaitGroup
-		for range processes {
-			p := first.start()
-			wg.Go(func() {
-				for r := range rounds {
-					key := fmt.Sprint("round-", r)
-					f := p.takeLease(key)[0]
-					if f.State != dewar.RemoteGranted {
-						continue
-					}
-					granted[r].Add(1)
-					if p.fill(filling(key, f.Fence, "v")) == nil {
-						stored[r].Add(1)
-					}
-				}
-			})
-		}
-		wg.Wait()
-		for r := range rounds {
-			if granted[r].Load() != 1 || stored[r].Load() != 1 {
-				p.t.Fatalf("round %d: %d leases, %d fills; want one of each", r, granted[r].Load(), stored[r].Load())
-			}
-		}
-	}},
-	{"ConcurrentUseOfEverything", func(p *remoteProbe) {
-		p = p.start()
-		var wg sync.WaitGroup
-		for g := range 8 {
-			wg.Go(func() {
-				for i := range 30 {
-					keys := []string{fmt.Sprint("k", i%5), fmt.Sprint("k", (i+g)%5)}
-					for _, f := range p.takeLease(keys...) {
-						if f.State == dewar.RemoteFailed {
-							p.t.Errorf("lease: %v", f.Err)
-						}
-						if f.State == dewar.RemoteGranted {
-							p.fill(filling(keys[0], f.Fence, keys[0]))
-						}
-					}
-					for k, f := range p.read(keys...) {
-						if f.State == dewar.RemoteFailed {
-							p.t.Errorf("read: %v", f.Err)
-						}
-						if f.State == dewar.RemoteValue && f.Entry.Value != keys[k] {
-							p.t.Errorf("%s: value %q", keys[k], f.Entry.Value)
-						}
-					}
-					switch g {
-					case 0:
-						p.unlink(keys...)
-					case 1:
-						p.expire(time.Minute, keys...)
-					case 2:
-						p.release(keys[0], p.seize(keys[0]).Fence)
-					}
-					p.tier.Stats()
-				}
-			})
-		}
-		wg.Wait()
-	}},
-	{"CloseIsIdempotentAndMayRaceAnything", func(p *remoteProbe) {
-		p = p.start()
-		p.put("k", "v")
-		seen := p.wantValue("k", "v")
-		var wg sync.WaitGroup
-		for _, do := range p.operations(seen.Fence) {
-			wg.Go(func() {
-				for range 20 {
-					do(p.t.Context(), []string{"k", "other"})
-				}
-			})
-		}
-		for range 2 {
-			wg.Go(func() { p.tier.Close() })
-		}
-		wg.Wait()
-		p.wantOK(p.tier.Close())
-		p.tier.Stats()
-		again := p.start() // what a tier opened was its own: others go on
-		again.unlink("k")
-		again.put("k", "v")
 	}},
 }

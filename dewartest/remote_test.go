@@ -144,6 +144,26 @@ func TestMemoryRemoteShowsWhatItHolds(t *testing.T) {
 	}
 }
 
+func TestMemoryRemoteRenewsNoValue(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		tier := openRemote(t, dewartest.NewRemote[string](), remoteOptions)
+		if err := store(t, tier, "k", lease(t, tier, "k"), time.Hour); err != nil {
+			t.Fatal(err)
+		}
+		found := make([]dewar.Found[string], 1)
+		tier.Read(t.Context(), []string{"k"}, found)
+		fills := []dewar.Fill[string]{{Key: "k", Fence: found[0].Fence}}
+		tier.Renew(t.Context(), fills)
+		if !errors.Is(fills[0].Err, dewar.ErrFenced) {
+			t.Errorf("error %v", fills[0].Err)
+		}
+		time.Sleep(time.Hour - 1)
+		if state(t, tier, "k") != dewar.RemoteValue {
+			t.Error("its life was cut short")
+		}
+	})
+}
+
 func TestMemoryRemoteOutlivesItsTiers(t *testing.T) {
 	srv := dewartest.NewRemote[string]()
 	a := openRemote(t, srv, remoteOptions)

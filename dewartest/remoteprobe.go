@@ -1,13 +1,14 @@
 package dewartest
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
 	"sync/atomic"
-	"testing"
 	"time"
 
 	"github.com/dewarcache/dewar"
@@ -16,26 +17,55 @@ import (
 // remoteNames makes the name of each subtest's cache its own.
 var remoteNames atomic.Int64
 
-// remoteProbe is what the checks talk to a tier through.
-type remoteProbe struct {
-	t     *testing.T
-	open  func(*testing.T, dewar.RemoteOptions) dewar.RemoteTier[string]
-	lease time.Duration // LeaseFor of the tiers to be opened
-	name  string        // of the cache, drawn by the first tier
-	tier  dewar.RemoteTier[string]
+// remoteT is what a check needs of a test: a *testing.T, or a recorder when the
+// checks themselves are tested.
+type remoteT interface {
+	checker
+	Fatalf(format string, args ...any)
+	Cleanup(func())
+	Context() context.Context
 }
 
-// start opens one more tier on the same name.
+// remoteProbe is what the checks talk to a tier through.
+type remoteProbe struct {
+	t      remoteT
+	open   func(dewar.RemoteOptions) dewar.RemoteTier[string]
+	lease  time.Duration // LeaseFor of the tiers to be opened
+	schema string        // of the tiers to be opened; "": "0"
+	name   string        // of the cache, drawn by the first tier
+	tier   dewar.RemoteTier[string]
+	heard  *listening
+}
+
+// patience is how long the checks wait for what comes by itself.
+const patience = 5 * time.Second
+
+// start opens one more tier on the same name, and waits until it is ready.
 func (p *remoteProbe) start() *remoteProbe {
 	p.t.Helper()
 	if p.name == "" {
 		p.name = fmt.Sprintf("suite-%d-%d", time.Now().UnixNano(), remoteNames.Add(1))
 	}
-	tier := p.open(p.t, dewar.RemoteOptions{
-		Name: p.name, Schema: "0", LeaseFor: p.lease, Logger: slog.New(slog.DiscardHandler),
+	started := *p
+	p = &started
+	p.heard = &listening{t: p.t}
+	p.tier = p.open(dewar.RemoteOptions{
+		Name: p.name, Schema: cmp.Or(p.schema, "0"), LeaseFor: p.lease,
+		Logger: slog.New(slog.DiscardHandler), Events: p.heard,
 	})
-	p.t.Cleanup(func() { tier.Close() })
-	return &remoteProbe{t: p.t, open: p.open, lease: p.lease, name: p.name, tier: tier}
+	p.t.Cleanup(func() { p.tier.Close() })
+	p.eventually("the tier is ready", func() bool { return p.read("ready")[0].State != dewar.RemoteFailed })
+	return p
+}
+
+// eventually waits until it is so.
+func (p *remoteProbe) eventually(what string, so func() bool) {
+	p.t.Helper()
+	for until := time.Now().Add(patience); !so(); time.Sleep(2 * time.Millisecond) {
+		if time.Now().After(until) {
+			p.t.Fatalf("after %v still not: %s", patience, what)
+		}
+	}
 }
 
 func (p *remoteProbe) read(keys ...string) []dewar.Found[string] {
@@ -62,7 +92,7 @@ func (p *remoteProbe) granted(key string) dewar.Fence {
 	f := p.takeLease(key)[0]
 	p.wantState(f, dewar.RemoteGranted)
 	if f.Fence == (dewar.Fence{}) {
-		p.t.Fatal("a granted lease has the zero Fence")
+		p.t.Fatalf("a granted lease has the zero Fence")
 	}
 	return f.Fence
 }
@@ -139,7 +169,7 @@ func (p *remoteProbe) wantValue(key, want string) dewar.Found[string] {
 		p.t.Fatalf("value %.40q, want %.40q", f.Entry.Value, want)
 	}
 	if f.Fence == (dewar.Fence{}) {
-		p.t.Fatal("a value has the zero Fence")
+		p.t.Fatalf("a value has the zero Fence")
 	}
 	return f
 }
@@ -195,6 +225,17 @@ func (p *remoteProbe) operations(fence dewar.Fence) map[string]func(context.Cont
 		"Seize":   ask(p.tier.Seize),
 		"Fill":    write(p.tier.Fill),
 		"Release": write(p.tier.Release),
+		"Renew":   write(p.tier.Renew),
+
+		"LeaseRefresh": ask(p.tier.LeaseRefresh),
+		"Announce": func(ctx context.Context, keys []string) []error {
+			errs := make([]error, len(keys))
+			p.tier.Announce(ctx, dewar.AnnounceInvalidate, keys, make([]dewar.Place, len(keys)), errs)
+			return errs
+		},
+		"NextEpoch": func(ctx context.Context, keys []string) []error {
+			return slices.Repeat([]error{p.tier.NextEpoch(ctx)}, len(keys))
+		},
 		"Unlink": func(ctx context.Context, keys []string) []error {
 			errs := make([]error, len(keys))
 			p.tier.Unlink(ctx, keys, errs)
