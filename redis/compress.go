@@ -3,6 +3,7 @@ package redistier
 import (
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/klauspost/compress/zstd"
@@ -41,6 +42,7 @@ func newDecoder() *zstd.Decoder {
 		zstd.WithDecoderConcurrency(1),
 		zstd.WithDecoderLowmem(true),
 		zstd.WithDecoderMaxMemory(maxRead),
+		zstd.WithDecodeAllCapLimit(true), // nothing beyond what grow gives it
 		zstd.WithDecoderMaxWindow(maxRead),
 	)
 	if err != nil {
@@ -69,34 +71,40 @@ func (c *compressor) shrink(out []byte, body int) ([]byte, bool) {
 	return out[:body+copy(out[body:], small)], true
 }
 
+// mostGrowth is how many bytes one byte of zstd can stand for: a block has at
+// least 4 and at most 128 KiB in it.
+const mostGrowth = 128 << 10 / 4
+
 var errFrame = errors.New("not one frame of zstd that says how large its content is")
 
 // grow returns what shrink had made payload of, in dst if it has room. The
-// frame must say how large its content is, which ours do: one that would be
-// larger than anything we read is refused before it is looked into, and one
-// that lies as soon as it has more than it said.
+// frame must say how large its content is, as ours do: what would be larger
+// than anything we read, or cannot be true, is refused before room is made for
+// it, and a lie is found out when there is no more room.
 func (c *compressor) grow(dst, payload []byte) ([]byte, error) {
 	var head zstd.Header
 	if err := head.Decode(payload); err != nil {
 		return nil, err
 	}
-	if head.Skippable || !head.HasFCS || head.DictionaryID != 0 {
+	size := head.FrameContentSize
+	if head.Skippable || !head.HasFCS || size > uint64(len(payload))*mostGrowth {
 		return nil, errFrame
 	}
-	if head.FrameContentSize > maxRead {
-		return nil, fmt.Errorf("%d bytes decompressed are more than %d", head.FrameContentSize, maxRead)
+	if size > maxRead {
+		return nil, fmt.Errorf("%d bytes decompressed are more than %d", size, maxRead)
 	}
 	dec, ok := c.decoders.Get().(*zstd.Decoder)
 	if !ok {
 		dec = newDecoder()
 	}
-	plain, err := dec.DecodeAll(payload, dst[:0])
+	dst = slices.Grow(dst[:0], int(size))
+	plain, err := dec.DecodeAll(payload, dst[:0:size])
 	c.decoders.Put(dec)
 	if err != nil {
 		return nil, err
 	}
-	if uint64(len(plain)) != head.FrameContentSize { // more frames behind it
+	if uint64(len(plain)) != size {
 		return nil, errFrame
 	}
-	return plain, nil
+	return dst[:size], nil
 }
