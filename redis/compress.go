@@ -30,6 +30,7 @@ func newEncoder() *zstd.Encoder {
 		zstd.WithEncoderCRC(false), // the envelope has one
 		zstd.WithLowerEncoderMem(true),
 		zstd.WithWindowSize(compressWindow),
+		zstd.WithSingleSegment(true), // small frames too say how large they are
 	)
 	if err != nil {
 		panic(err) // the options are constants
