@@ -201,3 +201,48 @@ func BenchmarkLease50(b *testing.B) {
 		}
 	})
 }
+
+// BenchmarkEnvelope is what is paid for one value besides the round trip.
+func BenchmarkEnvelope(b *testing.B) {
+	big := aVideo(1)
+	for range 6 { // 4 KiB or so
+		big.Description += " " + big.Description
+		big.Tags = append(big.Tags, big.Tags...)
+	}
+	for _, c := range []struct {
+		name string
+		cfg  Config[video]
+	}{
+		{"cbor", Config[video]{}},
+		{"json", Config[video]{Codec: JSON[video]()}},
+		{"compressed", Config[video]{CompressOver: 1}},
+		{"sealed", Config[video]{Seal: sealKeys(1)}},
+		{"compressed-sealed", Config[video]{CompressOver: 1, Seal: sealKeys(1), CompressSealed: true}},
+	} {
+		for size, v := range map[string]video{"small": aVideo(1), "large": big} {
+			t := offline(b, c.cfg)
+			fill, now := aFill("k", dewar.Fence{}, v), readClocks()
+			raw := t.sealed(b, "k", v)
+			b.Run(c.name+"/"+size+"/write", func(b *testing.B) {
+				b.ReportAllocs()
+				var buf []byte
+				for b.Loop() {
+					var err error
+					if buf, err = t.encode(buf[:0], &fill, false, now); err != nil {
+						b.Fatal(err)
+					}
+				}
+				b.ReportMetric(float64(len(raw)), "B/value")
+			})
+			b.Run(c.name+"/"+size+"/read", func(b *testing.B) {
+				b.ReportAllocs()
+				for b.Loop() {
+					var f dewar.Found[video]
+					if t.judge(asString(raw), "k", now, &f); f.State != dewar.RemoteValue {
+						b.Fatal(f.State)
+					}
+				}
+			})
+		}
+	}
+}

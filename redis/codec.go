@@ -28,10 +28,13 @@ const (
 	maxElements = 1 << 20 // of one array, or pairs of one map
 )
 
-// codecs by the number that the envelope carries.
+// codecs by the number that the envelope carries. They are never changed.
 const (
-	codecOwn  = 0 // the user's own: what it is, Schema says
-	codecCBOR = 1
+	codecOwn    = 0 // the user's own, CodecFunc's included: what it is, Schema says
+	codecCBOR   = 1
+	codecJSON   = 2
+	codecBytes  = 3
+	codecString = 4
 )
 
 // numbered is what our own codecs are in addition.
@@ -54,12 +57,18 @@ type numbered interface {
 // than 1,048,576 elements, cannot be stored.
 func CBOR[V any]() Codec[V] {
 	t := reflect.TypeFor[V]()
-	problems, endless := lossyFields(t)
-	c := &cborCodec[V]{endless: endless}
-	if len(problems) > 0 {
-		c.loss = fmt.Errorf("the CBOR codec would lose data of %v: %w; give them exported fields or a MarshalCBOR/UnmarshalCBOR, use a Codec of your own, or set AllowLossy", t, errors.Join(problems...))
+	problems, endless := lossyFields(t, cborRules)
+	return &cborCodec[V]{loss: lossOf("CBOR", t, problems), endless: endless}
+}
+
+// lossOf is the error of a type that the codec of the given name does not
+// keep, nil if there are no problems.
+func lossOf(name string, t reflect.Type, problems []error) error {
+	if len(problems) == 0 {
+		return nil
 	}
-	return c
+	return fmt.Errorf("the %[1]s codec would lose data of %[2]v: %[3]w; give them exported fields or a Marshal%[1]s/Unmarshal%[1]s, use a Codec of your own, or set AllowLossy",
+		name, t, errors.Join(problems...))
 }
 
 // inPlace is a codec that spares the copies of a returned value.

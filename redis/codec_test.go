@@ -41,7 +41,16 @@ type Embedded struct{ Inside string }
 
 func roundTrip[V any](t *testing.T, v V) V {
 	t.Helper()
-	c := CBOR[V]()
+	got, raw := roundTripBy(t, CBOR[V](), v)
+	if _, err := CBOR[V]().Decode(append(raw, 0)); err == nil {
+		t.Error("trailing garbage is accepted")
+	}
+	return got
+}
+
+// roundTripBy returns v as it comes back, and its encoding.
+func roundTripBy[V any](t *testing.T, c Codec[V], v V) (got V, encoded []byte) {
+	t.Helper()
 	raw, err := c.Append([]byte("before"), v)
 	if err != nil {
 		t.Fatal(err)
@@ -50,17 +59,18 @@ func roundTrip[V any](t *testing.T, v V) V {
 		t.Fatal("Append did not append")
 	}
 	raw = raw[len("before"):]
-	got, err := c.Decode(raw)
+	encoded = bytes.Clone(raw)
+	got, err = c.Decode(raw)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Decode(append(bytes.Clone(raw), 0)); err == nil {
-		t.Error("trailing garbage is accepted")
+	if !bytes.Equal(raw, encoded) {
+		t.Error("Decode changed what it was given")
 	}
 	for i := range raw {
 		raw[i] = 0xff // got must not have kept it
 	}
-	return got
+	return got, encoded
 }
 
 func TestCBORKeepsEverything(t *testing.T) {

@@ -49,16 +49,50 @@ type Config[V any] struct {
 	// Defaults to 100ms plus 1ms for each 64 KiB expected.
 	Timeout time.Duration
 
-	// MaxValue is the largest encoded value that is written, in bytes; larger
-	// ones stay local. At most 4 MiB; what is read is bounded by 8 MiB.
-	// Defaults to 1 MiB.
+	// MaxValue is the largest encoded value that is written, in bytes before
+	// compression; larger ones stay local. At most 4 MiB; what is read is
+	// bounded by 8 MiB, and by 8 MiB again once decompressed. Defaults to 1 MiB.
 	MaxValue int
 
-	// AllowLossy accepts a V of which the CBOR codec does not keep everything:
-	// unexported fields, fields tagged "-", fields of an interface type
-	// (map[string]any among them: an int64 comes back as a uint64, a struct as
-	// a map), funcs and channels. Otherwise such a V is an error that names
-	// each field, because a field that is there on a hit of the local tier and
+	// CompressOver is the size in bytes over which encoded values are
+	// compressed, by zstd, unless that does not make them smaller. Compressed
+	// values are read whatever it says. Defaults to 0: none is compressed.
+	CompressOver int
+
+	// Seal holds the keys by which values are encrypted, AES-256-GCM: the first
+	// one seals what is written, all of them open what is read. Remembered
+	// missing keys are sealed as well. Defaults to none: nothing is sealed.
+	//
+	// A sealed value counts only under the very prefix, name, schema, epoch and
+	// key it was written for, with the times, stamp and codec it was written
+	// with; an altered or moved one is a miss and is deleted. A value that is not
+	// sealed is a miss and is left alone, and so is a sealed one to a tier that
+	// has not got its key. So that a fleet does not work with half a cache while
+	// sealing is being turned on or off, change dewar.Config.Schema with it.
+	//
+	// To change keys, add the new one last in every process, then move it to
+	// the front in every process, then take the old one out when what it sealed
+	// is dead. A key may seal 4,294,967,296 values (2^32) over all caches and
+	// processes that share it, 49 days at 1,000 writes a second: nonces are 96
+	// random bits, and beyond that two of them might be alike, which would give
+	// away what they hide. Nobody counts; change keys in time, or give each
+	// cache its own.
+	//
+	// Not hidden are the users' keys, times, sizes, and whether a key is
+	// missing. Who may write to Redis can still delete, take leases, and put
+	// back what was once sealed for the same key until that is dead.
+	Seal []SealKey
+
+	// CompressSealed permits CompressOver together with Seal. The size of what
+	// was compressed tells of its contents: who can have text of his choice
+	// stored beside a secret learns the secret from sizes. Defaults to false.
+	CompressSealed bool
+
+	// AllowLossy accepts a V of which the CBOR or JSON codec does not keep
+	// everything: unexported fields, fields tagged "-", fields of an interface
+	// type (map[string]any among them: an int64 comes back as a uint64 or a
+	// float64, a struct as a map), funcs and channels. Otherwise such a V is an
+	// error that names each field, because a field that is there on a hit of the local tier and
 	// gone on a hit of Redis is found out late. Defaults to false.
 	AllowLossy bool
 }
@@ -74,6 +108,16 @@ func (c Config[V]) Validate() error {
 	}
 	if c.MaxValue < 0 || c.MaxValue > maxRead/2 {
 		errs = append(errs, fmt.Errorf("redistier: MaxValue is %d; it must be 0 to %d bytes", c.MaxValue, maxRead/2))
+	}
+	if c.CompressOver < 0 {
+		errs = append(errs, fmt.Errorf("redistier: CompressOver is %d; it must not be negative; 0 compresses nothing", c.CompressOver))
+	}
+	errs = append(errs, checkSeal(c.Seal)...)
+	if len(c.Seal) > 0 && c.CompressOver > 0 && !c.CompressSealed {
+		errs = append(errs, errors.New("redistier: CompressOver together with Seal: the sizes of compressed values leak what is in them; leave CompressOver 0, or set CompressSealed if that does not matter here"))
+	}
+	if f, ok := c.codec().(interface{ missing() error }); ok {
+		errs = append(errs, f.missing())
 	}
 	if n, ok := c.codec().(numbered); ok && !c.AllowLossy {
 		if err := n.lossy(); err != nil {
@@ -179,6 +223,10 @@ func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error
 	if c.MaxValue == 0 {
 		c.MaxValue = defaultMaxValue
 	}
+	seal, err := newSealer(c.Seal)
+	if err != nil {
+		return nil, fmt.Errorf("redistier: Seal: %w", err)
+	}
 	t := &tier[V]{
 		wire: wire{
 			client:  c.Client,
@@ -188,9 +236,11 @@ func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error
 		},
 		keys:     newKeyspace(c.Prefix, o.Name, o.Schema),
 		codec:    c.codec(),
+		seal:     seal,
 		maxValue: c.MaxValue,
 		leasePX:  millis(o.LeaseFor),
 	}
+	t.zip.over = c.CompressOver
 	t.into, _ = t.codec.(inPlace[V])
 	if n, ok := t.codec.(numbered); ok {
 		t.codecNumber = n.number()

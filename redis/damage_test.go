@@ -51,6 +51,11 @@ func damages(tb testing.TB, t *tier[string]) map[string]struct {
 	deep := append(good()[:headSize], bytes.Repeat([]byte{0x81}, 100_000)...)
 	huge := append(good()[:headSize], 0x7b, 0, 0, 1, 0, 0, 0, 0, 0) // a string of a TiB
 	garbage := append(good(), 0x01)
+	seals := openTier(tb, Config[string]{Client: t.client, Seal: sealKeys(1)}, testOptions)
+	seals.keys = t.keys
+	flagged := func(flags byte, payload []byte) []byte {
+		return t.reseal(append(with(flagsOffset, flags)[:headSize], payload...), "k")
+	}
 	type damage = struct {
 		raw     []byte
 		corrupt bool
@@ -65,6 +70,16 @@ func damages(tb testing.TB, t *tier[string]) map[string]struct {
 		"over 8 MiB":                     {append(good(), make([]byte, maxRead)...), false},
 		"over 8 MiB of text":             {make([]byte, maxRead+1), false},
 		"another codec":                  {t.reseal(with(52, 77), "k"), false},
+		"unknown flag":                   {flagged(0x80, []byte("\x61v")), false},
+		"unknown flag of a negative one": {t.reseal(append(t.negative(tb, "k")[:flagsOffset], append([]byte{0x08}, make([]byte, 40)...)...), "k"), false},
+		"sealed":                         {seals.sealed(tb, "k", "a value"), false},
+		"sealed, negative":               {seals.negative(tb, "k"), false},
+		"flag flipped":                   {with(flagsOffset, 0x80), true},
+		"too short to be sealed":         {flagged(flagSealed, make([]byte, sealOverhead-1)), true},
+		"compressed garbage":             {flagged(flagCompressed, []byte("\x61v")), true},
+		"compressed CBOR garbage":        {flagged(flagCompressed, runs(frame(128<<10), 1)), true},
+		"compressed bomb":                {flagged(flagCompressed, runs(frame(1<<30), 8192)), true},
+		"compressed and no size":         {flagged(flagCompressed, bombs(tb)["64 MiB without a size"]), true},
 		"magic alone":                    {good()[:2], true},
 		"cut in the stamp":               {good()[:11], true},
 		"cut to the fence":               {good()[:fenceSize], true},

@@ -28,6 +28,10 @@ import (
 //	62  4  crc32c of the Redis key's base, the user's key, bytes 0 to 62 and the payload
 //	66     key (with flagKey), payload
 //
+// With flagSealed the payload is sealed, of a negative entry as well (seal.go
+// has its form); with flagCompressed it is, or was before it was sealed, one
+// frame of zstd. Unknown flags are a later version's, and so is the value.
+//
 // The first 20 bytes identify the write: they are the dewar.Fence. The
 // checksum covers the key also where the key is not inside, so a value that
 // comes back for another key than it was written for (moved by hand, or a
@@ -36,15 +40,21 @@ const (
 	magic  = "\xdew"
 	format = 1
 
-	fenceSize = 20
-	headSize  = 66
-	crcOffset = 62
+	fenceSize   = 20
+	headSize    = 66
+	flagsOffset = 53
+	sealedHead  = 54 // the bytes of the head that a seal covers
+	crcOffset   = 62
 
 	kindValue    = 'V'
 	kindNegative = 'N'
 	kindLease    = 'L'
 
-	flagKey = 1 << 0 // the full key is inside, because the Redis key is hashed
+	flagKey        = 1 << 0 // the full key is inside, because the Redis key is hashed
+	flagCompressed = 1 << 1
+	flagSealed     = 1 << 2
+
+	knownFlags = flagKey | flagCompressed | flagSealed
 )
 
 // maxRead bounds what is looked at: a larger value cannot be ours and is not
@@ -68,6 +78,7 @@ type envelope struct {
 	fence                     dewar.Fence
 	loaded, fresh, dead, took int64
 	kind, codec               byte
+	flags                     byte   // without flagKey, which follows from the key
 	payload                   []byte // a view of what was parsed
 }
 
@@ -105,14 +116,22 @@ func (ks keyspace) parse(raw []byte, key string, env *envelope) verdict {
 	if headSize+keySize+paySize != int64(len(raw)) {
 		return isCorrupt
 	}
-	if raw[3] == kindNegative && paySize != 0 {
-		return isCorrupt
-	}
 	inside, payload := raw[headSize:headSize+keySize], raw[headSize+keySize:]
-	if raw[53]&flagKey != 0 && string(inside) != key || raw[53]&flagKey == 0 && keySize != 0 {
+	flags := raw[flagsOffset]
+	if flags&flagKey != 0 && string(inside) != key || flags&flagKey == 0 && keySize != 0 {
 		return isCorrupt
 	}
 	if binary.BigEndian.Uint32(raw[crcOffset:]) != ks.checksum(raw, key, payload) {
+		return isCorrupt
+	}
+	if flags&^knownFlags != 0 {
+		return isForeign
+	}
+	least := int64(0)
+	if flags&flagSealed != 0 {
+		least = sealOverhead
+	}
+	if paySize < least || raw[3] == kindNegative && (paySize != least || flags&flagCompressed != 0) {
 		return isCorrupt
 	}
 	*env = envelope{
@@ -123,6 +142,7 @@ func (ks keyspace) parse(raw []byte, key string, env *envelope) verdict {
 		took:    int64(binary.BigEndian.Uint64(raw[44:])),
 		kind:    raw[3],
 		codec:   raw[52],
+		flags:   flags &^ flagKey,
 		payload: payload,
 	}
 	return isEntry
@@ -142,10 +162,11 @@ func openEnvelope(dst []byte, env *envelope, key string, hashed bool) []byte {
 	dst = binary.BigEndian.AppendUint64(dst, uint64(env.fresh))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(env.dead))
 	dst = binary.BigEndian.AppendUint64(dst, uint64(env.took))
-	var flags byte
+	flags := env.flags
 	var keySize int
 	if hashed {
-		flags, keySize = flagKey, len(key)
+		flags |= flagKey
+		keySize = len(key)
 	}
 	dst = append(dst, env.codec, flags)
 	dst = binary.BigEndian.AppendUint32(dst, uint32(keySize))

@@ -108,6 +108,17 @@ func (t *tier[V]) stale(raw, key, dk string, now clocks, keep time.Duration) (s 
 	if !now.clamp(&env) || env.kind == kindNegative {
 		return s, true
 	}
+	payload, sealed := env.payload, env.flags&flagSealed != 0
+	if sealed {
+		// The seal covers stamp and times: it is opened and made anew. What is
+		// not sealed stays that way, whoever wrote it.
+		scratch := buffers.Get().(*[]byte)
+		defer putBuffer(scratch)
+		var is verdict
+		if payload, is = t.seal.open(t.keys, asBytes(raw), key, &env, scratch); is != isEntry {
+			return swap{}, false
+		}
+	}
 	env.fence = newFence(kindValue)
 	env.fresh = min(env.fresh, now.unix)
 	if until := now.unix + int64(min(keep, maxKeep)); until < env.dead {
@@ -115,9 +126,13 @@ func (t *tier[V]) stale(raw, key, dk string, now clocks, keep time.Duration) (s 
 	}
 	s.px = millis(time.Duration(env.dead - now.unix))
 	hashed := t.keys.hashed(dk)
-	out := make([]byte, 0, len(raw))
+	out := make([]byte, 0, len(raw)+sealOverhead)
 	out = openEnvelope(out, &env, key, hashed)
-	out = append(out, env.payload...)
+	body := len(out)
+	out = append(out, payload...)
+	if sealed {
+		out = t.seal.seal(t.keys, out, 0, body, key)
+	}
 	t.keys.closeEnvelope(out, key)
 	s.put = asString(out)
 	return s, true

@@ -16,9 +16,18 @@ const (
 	maxPooled = 1 << 20
 )
 
-// buffers holds *[]byte into which fills are encoded. go-redis has copied what
-// it was given when a command or pipeline ends.
+// buffers holds *[]byte into which fills are encoded, and what is read is
+// unpacked. go-redis has copied what it was given when a command or pipeline
+// ends, and codecs keep nothing.
 var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// putBuffer gives b back, unless it is too large to be worth keeping.
+func putBuffer(b *[]byte) {
+	if cap(*b) > maxPooled {
+		*b = nil
+	}
+	buffers.Put(b)
+}
 
 // Fill implements dewar.RemoteTier. A fill that is dead already deletes what
 // its fence names and is not an error.
@@ -44,10 +53,8 @@ func (t *tier[V]) fill(ctx context.Context, fills []dewar.Fill[V]) (n int, err e
 	pooled := buffers.Get().(*[]byte)
 	buf := (*pooled)[:0]
 	defer func() {
-		if cap(buf) <= maxPooled {
-			*pooled = buf
-		}
-		buffers.Put(pooled)
+		*pooled = buf
+		putBuffer(pooled)
 	}()
 
 	now := readClocks()
@@ -121,7 +128,7 @@ func (t *tier[V]) encode(dst []byte, f *dewar.Fill[V], hashed bool, now clocks) 
 	if f.Entry.Negative() {
 		env.fence, env.codec = newFence(kindNegative), codecOwn
 	}
-	if hashed && len(f.Key) > maxRead/2-headSize {
+	if hashed && len(f.Key) > maxRead/2-headSize-sealOverhead {
 		return dst, fmt.Errorf("%w: its key has %d bytes", dewar.ErrUnencodable, len(f.Key))
 	}
 	out := openEnvelope(dst, &env, f.Key, hashed)
@@ -137,6 +144,13 @@ func (t *tier[V]) encode(dst []byte, f *dewar.Fill[V], hashed bool, now clocks) 
 		if size := len(out) - body; size > t.maxValue {
 			return dst, fmt.Errorf("%w: %d bytes are more than MaxValue, %d", dewar.ErrUnencodable, size, t.maxValue)
 		}
+		var shrunk bool
+		if out, shrunk = t.zip.shrink(out, body); shrunk {
+			out[len(dst)+flagsOffset] |= flagCompressed
+		}
+	}
+	if t.seal != nil {
+		out = t.seal.seal(t.keys, out, len(dst), body, f.Key)
 	}
 	t.keys.closeEnvelope(out[len(dst):], f.Key)
 	return out, nil

@@ -2,6 +2,7 @@ package redistier
 
 import (
 	"encoding"
+	"encoding/json"
 	"fmt"
 	"math/big"
 	"reflect"
@@ -11,14 +12,64 @@ import (
 	"github.com/fxamacker/cbor/v2"
 )
 
-// lossyFields returns what the CBOR codec would lose of a value of type t, one
-// error per place, each beginning with the field's path; and whether values of
-// t may be nested without end.
+// rules are what an encoding makes of Go types.
+type rules struct {
+	tags    []string              // tags of struct fields that it honours, the first one that is there
+	methods []methodPair          // by which types encode themselves, the first ones that are there
+	whole   map[reflect.Type]bool // types that it knows
+
+	// json: keys of maps must be made strings, uintptr is a number, and methods
+	// on pointers are called only where there is an address: not in maps.
+	json bool
+}
+
+// methodPair is how a type encodes and decodes itself.
+type methodPair struct {
+	to, from         reflect.Type
+	toName, fromName string
+}
+
+var cborRules = &rules{
+	tags: []string{"cbor", "json"},
+	methods: []methodPair{
+		{cborMarshaler, reflect.TypeFor[cbor.Unmarshaler](), "MarshalCBOR", "UnmarshalCBOR"},
+		{binaryMarshaler, reflect.TypeFor[encoding.BinaryUnmarshaler](), "MarshalBinary", "UnmarshalBinary"},
+	},
+	whole: map[reflect.Type]bool{
+		reflect.TypeFor[time.Time]():        true,
+		reflect.TypeFor[big.Int]():          true,
+		reflect.TypeFor[cbor.RawMessage]():  true,
+		reflect.TypeFor[cbor.ByteString]():  true,
+		reflect.TypeFor[cbor.SimpleValue](): true,
+	},
+}
+
+var textPair = methodPair{
+	reflect.TypeFor[encoding.TextMarshaler](), reflect.TypeFor[encoding.TextUnmarshaler](), "MarshalText", "UnmarshalText",
+}
+
+var jsonRules = &rules{
+	tags: []string{"json"},
+	methods: []methodPair{
+		{reflect.TypeFor[json.Marshaler](), reflect.TypeFor[json.Unmarshaler](), "MarshalJSON", "UnmarshalJSON"},
+		textPair,
+	},
+	json: true,
+}
+
+var (
+	cborMarshaler   = reflect.TypeFor[cbor.Marshaler]()
+	binaryMarshaler = reflect.TypeFor[encoding.BinaryMarshaler]()
+)
+
+// lossyFields returns what an encoding by r would lose of a value of type t,
+// one error per place, each beginning with the field's path; and whether
+// values of t may be nested without end.
 //
 // A field that is there on a hit of the local tier and gone on a hit of Redis
 // is a trap that shows only in production, where there are two processes.
-func lossyFields(t reflect.Type) (problems []error, endless bool) {
-	w := &lossWalk{seen: make(map[reflect.Type]walkState)}
+func lossyFields(t reflect.Type, r *rules) (problems []error, endless bool) {
+	w := &lossWalk{rules: r, seen: make(map[place]walkState)}
 	root := t
 	for root.Kind() == reflect.Pointer && root.Name() == "" {
 		root = root.Elem()
@@ -27,7 +78,7 @@ func lossyFields(t reflect.Type) (problems []error, endless bool) {
 	if name == "" {
 		name = "value"
 	}
-	w.walk(t, name)
+	w.walk(t, name, true)
 	return w.problems, w.endless
 }
 
@@ -38,8 +89,15 @@ const (
 	walked
 )
 
+// place is a type and whether its values have an address where they stand.
+type place struct {
+	t    reflect.Type
+	addr bool
+}
+
 type lossWalk struct {
-	seen     map[reflect.Type]walkState
+	*rules
+	seen     map[place]walkState
 	problems []error
 	endless  bool
 }
@@ -50,35 +108,41 @@ func (w *lossWalk) lose(path, why string) {
 
 // walk looks at one type, once: a type that is reached by several paths is
 // told of by the first.
-func (w *lossWalk) walk(t reflect.Type, path string) {
-	switch w.seen[t] {
+func (w *lossWalk) walk(t reflect.Type, path string, addr bool) {
+	at := place{t, addr || !w.json}
+	switch w.seen[at] {
 	case walking: // it contains itself
 		w.endless = true
 		return
 	case walked:
 		return
 	}
-	w.seen[t] = walking
-	defer func() { w.seen[t] = walked }()
+	w.seen[at] = walking
+	defer func() { w.seen[at] = walked }()
 
-	if w.marshals(t, path) {
+	if w.marshals(t, path, at.addr) {
 		return
 	}
-	switch t.Kind() {
+	switch k := t.Kind(); k {
 	case reflect.Pointer:
-		w.walk(t.Elem(), path)
-	case reflect.Slice, reflect.Array:
-		w.walk(t.Elem(), path+"[]")
+		w.walk(t.Elem(), path, true)
+	case reflect.Slice:
+		w.walk(t.Elem(), path+"[]", true)
+	case reflect.Array:
+		w.walk(t.Elem(), path+"[]", addr)
 	case reflect.Map:
 		w.walkKey(t.Key(), path+"[key]")
-		w.walk(t.Elem(), path+"[]")
+		w.walk(t.Elem(), path+"[]", false)
 	case reflect.Struct:
-		w.walkFields(t, path, make(map[string]string), make(map[reflect.Type]bool))
+		w.walkFields(t, path, addr, make(map[string]string), make(map[reflect.Type]bool))
 	case reflect.Interface:
 		w.endless = true
 		w.lose(path, "is an interface: its concrete type is not kept")
 	case reflect.Func, reflect.Chan, reflect.Complex64, reflect.Complex128, reflect.Uintptr, reflect.UnsafePointer:
-		w.lose(path, "is a "+t.Kind().String()+", which cannot be encoded")
+		if k == reflect.Uintptr && w.json {
+			return
+		}
+		w.lose(path, "is a "+k.String()+", which cannot be encoded")
 	}
 }
 
@@ -89,7 +153,20 @@ func (w *lossWalk) walkKey(t reflect.Type, path string) {
 		w.lose(path, "is or holds a pointer: another key after decoding")
 		return
 	}
-	w.walk(t, path)
+	if !w.json {
+		w.walk(t, path, false)
+		return
+	}
+	switch to, from := t.Implements(textPair.to), reflect.PointerTo(t).Implements(textPair.from); {
+	case to && from:
+		return
+	case to != from:
+		w.lose(path, "has only one of "+textPair.toName+" and "+textPair.fromName)
+		return
+	}
+	if k := t.Kind(); k != reflect.String && (k < reflect.Int || k > reflect.Uintptr) {
+		w.lose(path, "is a "+k.String()+", which cannot be the name of a JSON member")
+	}
 }
 
 // byAddress reports whether equality of values of t looks at addresses. A
@@ -114,16 +191,18 @@ func byAddress(t reflect.Type) bool {
 
 // walkFields looks at the fields of struct t and of the structs embedded in
 // it, which share one set of names.
-func (w *lossWalk) walkFields(t reflect.Type, path string, names map[string]string, embedded map[reflect.Type]bool) {
+func (w *lossWalk) walkFields(t reflect.Type, path string, addr bool, names map[string]string, embedded map[reflect.Type]bool) {
 	embedded[t] = true
 	for f := range t.Fields() {
 		at := path + "." + f.Name
 		if f.Name == "_" || f.Type.Size() == 0 {
 			continue // there is nothing in it to lose
 		}
-		tag := f.Tag.Get("cbor")
-		if tag == "" {
-			tag = f.Tag.Get("json")
+		tag := ""
+		for _, name := range w.tags {
+			if tag = f.Tag.Get(name); tag != "" {
+				break
+			}
 		}
 		if tag == "-" {
 			w.lose(at, `is left out by its tag "-"`)
@@ -141,7 +220,7 @@ func (w *lossWalk) walkFields(t reflect.Type, path string, names map[string]stri
 			case embedded[ft]:
 				w.lose(at, "embeds a struct a second time")
 			default:
-				w.walkFields(ft, at, names, embedded)
+				w.walkFields(ft, at, addr || f.Type.Kind() == reflect.Pointer, names, embedded)
 			}
 			continue
 		}
@@ -157,55 +236,35 @@ func (w *lossWalk) walkFields(t reflect.Type, path string, names map[string]stri
 			continue
 		}
 		names[name] = at
-		w.walk(f.Type, at)
+		w.walk(f.Type, at, addr)
 	}
-}
-
-var (
-	cborMarshaler     = reflect.TypeFor[cbor.Marshaler]()
-	cborUnmarshaler   = reflect.TypeFor[cbor.Unmarshaler]()
-	binaryMarshaler   = reflect.TypeFor[encoding.BinaryMarshaler]()
-	binaryUnmarshaler = reflect.TypeFor[encoding.BinaryUnmarshaler]()
-)
-
-// whole are the types that the codec knows.
-var whole = map[reflect.Type]bool{
-	reflect.TypeFor[time.Time]():        true,
-	reflect.TypeFor[big.Int]():          true,
-	reflect.TypeFor[cbor.RawMessage]():  true,
-	reflect.TypeFor[cbor.ByteString]():  true,
-	reflect.TypeFor[cbor.SimpleValue](): true,
 }
 
 // marshals reports whether t is encoded by methods of its own, and tells what
 // is wrong with those.
-func (w *lossWalk) marshals(t reflect.Type, path string) bool {
-	if whole[t] {
+func (w *lossWalk) marshals(t reflect.Type, path string, addr bool) bool {
+	if w.whole[t] {
 		return true
 	}
 	if k := t.Kind(); k == reflect.Pointer || k == reflect.Interface {
 		return false
 	}
 	pt := reflect.PointerTo(t)
-	for _, pair := range []struct {
-		to, from reflect.Type
-		names    [2]string
-	}{
-		{cborMarshaler, cborUnmarshaler, [2]string{"MarshalCBOR", "UnmarshalCBOR"}},
-		{binaryMarshaler, binaryUnmarshaler, [2]string{"MarshalBinary", "UnmarshalBinary"}},
-	} {
+	for _, pair := range w.methods {
 		to, from := pt.Implements(pair.to), pt.Implements(pair.from)
 		switch {
 		case !to && !from:
 			continue
 		case !to:
-			w.lose(path, "has "+pair.names[1]+" but no "+pair.names[0])
+			w.lose(path, "has "+pair.fromName+" but no "+pair.toName)
 		case !from:
-			w.lose(path, "has "+pair.names[0]+" but no "+pair.names[1])
+			w.lose(path, "has "+pair.toName+" but no "+pair.fromName)
+		case !addr && !t.Implements(pair.to):
+			w.lose(path, "has "+pair.toName+" on its pointer, where it is not called for values of a map")
 		default:
 			if f, promoted := promotes(t, pair.to); promoted {
 				// struct{ time.Time; Name string } marshals as its time alone.
-				w.lose(path, "may have its "+pair.names[0]+" from the embedded "+f+", which knows nothing of the other fields")
+				w.lose(path, "may have its "+pair.toName+" from the embedded "+f+", which knows nothing of the other fields")
 			}
 		}
 		return true

@@ -127,7 +127,7 @@ func TestWhatTheCodecWouldLoseIsNamedByItsPath(t *testing.T) {
 		{reflect.TypeFor[map[mapKey]string](), nil},
 		{reflect.TypeFor[map[netip.Addr]string](), nil},
 	} {
-		problems, _ := lossyFields(c.t)
+		problems, _ := lossyFields(c.t, cborRules)
 		var got []string
 		for _, p := range problems {
 			path, _, _ := strings.Cut(p.Error(), " ")

@@ -2,7 +2,6 @@ package redistier
 
 import (
 	"context"
-	"fmt"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -18,8 +17,10 @@ type tier[V any] struct {
 	codec       Codec[V]
 	into        inPlace[V] // the codec, if it can
 	codecNumber byte
-	maxValue    int   // bytes
-	leasePX     int64 // ms
+	zip         compressor
+	seal        *sealer // nil: values are not sealed
+	maxValue    int     // bytes
+	leasePX     int64   // ms
 
 	foreign, corrupt, refused atomic.Uint64
 }
@@ -116,22 +117,26 @@ func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains 
 	if !now.clamp(&env) {
 		return remainsDead
 	}
+	v := isForeign
+	if env.kind == kindNegative || env.codec == t.codecNumber {
+		v = t.unpack(t.keys, asBytes(raw), key, &env, &f.Entry.Value)
+	}
+	switch v {
+	case isForeign:
+		// Written by a process that is configured otherwise. Deleting it would
+		// make the two delete each other's values for ever.
+		t.foreign.Add(1)
+		*f = dewar.Found[V]{State: dewar.RemoteForeign}
+		return remainsAsIs
+	case isCorrupt:
+		t.corrupt.Add(1)
+		*f = dewar.Found[V]{}
+		return remainsDamaged
+	}
 	loaded, fresh := now.toClock(env.loaded), now.toClock(env.fresh)
 	if env.kind == kindNegative {
 		f.Entry = dewar.NegativeEntry[V](loaded, fresh)
 	} else {
-		if env.codec != t.codecNumber {
-			// Written by a process that is configured otherwise. Deleting it
-			// would make the two delete each other's values for ever.
-			t.foreign.Add(1)
-			f.State = dewar.RemoteForeign
-			return remainsAsIs
-		}
-		if err := t.decode(env.payload, &f.Entry.Value); err != nil {
-			t.corrupt.Add(1)
-			*f = dewar.Found[V]{}
-			return remainsDamaged
-		}
 		f.Entry.Loaded, f.Entry.Due, f.Entry.Fresh = loaded, fresh, fresh
 	}
 	f.State, f.Fence = dewar.RemoteValue, env.fence
@@ -139,19 +144,49 @@ func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains 
 	return remainsAsIs
 }
 
-// decode guards against codecs that panic: a value that was written by a
-// newer version of the program is no reason to end this one.
-func (t *tier[V]) decode(payload []byte, v *V) (err error) {
+// unpack sets *v to what the payload of env holds, which was parsed of raw
+// under key: isEntry if it could. It guards against codecs that panic: a value
+// that was written by a newer version of the program is no reason to end this
+// one.
+func (t *tier[V]) unpack(ks keyspace, raw []byte, key string, env *envelope, v *V) (is verdict) {
 	defer func() {
-		if r := recover(); r != nil {
-			err = fmt.Errorf("codec panicked: %v", r)
+		if recover() != nil {
+			is = isCorrupt
 		}
 	}()
-	if t.into != nil {
-		return t.into.decodeInto(payload, v)
+	if t.seal == nil && env.flags == 0 {
+		return t.decode(env, env.payload, v)
 	}
-	*v, err = t.codec.Decode(payload)
-	return err
+	opened, grown := buffers.Get().(*[]byte), buffers.Get().(*[]byte)
+	defer putBuffer(opened)
+	defer putBuffer(grown)
+	payload, is := t.seal.open(ks, raw, key, env, opened)
+	if is != isEntry {
+		return is
+	}
+	if env.flags&flagCompressed != 0 {
+		plain, err := t.zip.grow(*grown, payload)
+		if err != nil {
+			return isCorrupt
+		}
+		payload, *grown = plain, plain
+	}
+	return t.decode(env, payload, v)
+}
+
+func (t *tier[V]) decode(env *envelope, payload []byte, v *V) verdict {
+	var err error
+	switch {
+	case env.kind == kindNegative: // there is nothing in it
+	case t.into != nil:
+		err = t.into.decodeInto(payload, v)
+	default:
+		*v, err = t.codec.Decode(payload)
+	}
+	if err != nil {
+		return isCorrupt
+	}
+	return isEntry
 }
 
 // Lease implements dewar.RemoteTier.
