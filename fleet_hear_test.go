@@ -241,6 +241,43 @@ func TestWritersOfOneKeyInTwoProcessesAreSettled(t *testing.T) {
 	}
 }
 
+func TestAWriteHeardOfOnlyAfterOursHasEndedIsSettledToo(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		origin := newLedger()
+		fleet, srv := startFleet(t, 2, origin)
+		a, b := fleet[0], fleet[1]
+		a.chaos.Lag(time.Second)
+		origin.commit("k")
+		atB := b.hold("Announce")
+		invalidating := beginWrite(func() error { return b.Invalidate(t.Context(), "k") })
+		atB.await(t) // deleted, not announced
+		atA := a.hold("Announce")
+		setting := beginWrite(func() error { return a.Set(t.Context(), "k", "k@0") })
+		atA.await(t) // filled, not announced
+		atB.open()
+		b.must((<-invalidating).err)
+		atA.open()
+		a.must((<-setting).err)
+		time.Sleep(2 * time.Second)
+		a.want("k", "k@1")
+		b.want("k", "k@1")
+		a.wait()
+		wantRemote(t, srv, "k", "k@1")
+	})
+}
+
+func TestTheEchoOfAnOwnSetLeavesItsLocalCopy(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fleet, _ := startFleet(t, 2, newLedger())
+		a := fleet[0]
+		a.must(a.Set(t.Context(), "k", "v"))
+		time.Sleep(time.Second)
+		if r, err := a.GetResult(t.Context(), "k"); err != nil || r.Tier != dewar.TierLocal {
+			t.Errorf("%+v, %v", r, err)
+		}
+	})
+}
+
 func TestTwoInvalidationsOfOneKeyDoNotAnswerEachOtherForEver(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		fleet, srv := startFleet(t, 2, newLedger())
@@ -284,6 +321,12 @@ func TestAnAnnouncementFromAnotherSchemaRemovesThisSchemasCopyOnce(t *testing.T)
 				before.want("k", "k@1")
 				if n := srv.Counts().Announce.Calls; n != 1 {
 					t.Errorf("%d announcements", n) // what removes only its own copy tells nobody
+				}
+				after.wait()
+				other := startProcess(t, srv, origin, func(cfg *fleetConfig) { cfg.Schema = "2" })
+				other.want("k", "k@1")
+				if n := other.count("load"); n != 0 {
+					t.Error("what was loaded since did not reach the remote tier")
 				}
 			})
 		})
