@@ -48,6 +48,17 @@
 // What Set or Invalidate has done is never undone by a load that was under way:
 // its result goes to those who wait for it and is stored in no tier.
 //
+// # A fleet
+//
+// Processes with caches of one Name on one remote tier are a fleet. A key is
+// loaded by one of them at a time: the others serve stale if they can, or wait
+// for the value to be there. A key that is due is reloaded by one process, and
+// adopted by the others. What one writes or invalidates, the others hear of
+// within milliseconds; [Cache.InvalidateAll] is for everything at once. A
+// process that may have missed something compares what it keeps with the remote
+// tier, entry by entry as they are read. Processes that write one key at the
+// same time should Invalidate it rather than Set it.
+//
 // # Failure modes
 //
 //   - The origin fails or is slow: the last good answer inside Stale.IfError,
