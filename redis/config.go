@@ -61,6 +61,8 @@ type Config[V any] struct {
 	// each field, because a field that is there on a hit of the local tier and
 	// gone on a hit of Redis is found out late. Defaults to false.
 	AllowLossy bool
+
+	wall func() time.Time // this machine's clock; nil: time.Now
 }
 
 var _ dewar.RemoteOpener[string] = Config[string]{}
@@ -164,7 +166,7 @@ func checkClient(client redis.UniversalClient) error {
 	return fmt.Errorf("redistier: Client is a %T; pass a *redis.Client or a *redis.ClusterClient, or a type that embeds one", client)
 }
 
-// OpenRemote opens the tier. It sends nothing to Redis, which may be down.
+// OpenRemote opens the tier. It does not wait for Redis, which may be down.
 // Closing the tier does not close the Client.
 func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error) {
 	if err := c.Validate(); err != nil {
@@ -196,5 +198,9 @@ func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error
 		t.codecNumber = n.number()
 	}
 	_, t.single = c.Client.(interface{ Options() *redis.Options })
+	if c.wall == nil {
+		c.wall = time.Now
+	}
+	t.start(c.wall, "{"+c.Prefix+"}")
 	return t, nil
 }

@@ -52,8 +52,8 @@ func (t *tier[V]) expire(ctx context.Context, keys []string, keep time.Duration,
 		}
 		var now clocks
 		t.fetch(ctx, looked, func(k int, raw string, err error) {
-			if k == 0 {
-				now = readClocks()
+			if err == nil && now == (clocks{}) {
+				now = t.clock.read(ctx)
 			}
 			i := open[k]
 			switch {

@@ -57,22 +57,13 @@ func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V
 	var now clocks
 	failures, last := 0, error(nil)
 	t.fetch(ctx, dks, func(i int, raw string, err error) {
-		if i == 0 {
-			now = readClocks() // after the reply: nothing in it was loaded later
+		if err == nil && now == (clocks{}) {
+			now = t.clock.read(ctx) // after the reply: nothing in it was loaded later
 		}
-		f := &found[i]
-		switch {
-		case err == nil:
-			if t.judge(raw, keys[i], now, f) == remainsDamaged {
-				damaged = append(damaged, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
-			}
-		case err == redis.Nil:
-			*f = dewar.Found[V]{State: dewar.RemoteAbsent}
-		case isWrongType(err):
-			t.foreign.Add(1)
-			*f = dewar.Found[V]{State: dewar.RemoteForeign}
-		default:
-			*f = dewar.Found[V]{State: dewar.RemoteFailed, Err: err}
+		if t.answer(&found[i], raw, keys[i], now, err) == remainsDamaged {
+			damaged = append(damaged, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
+		}
+		if found[i].State == dewar.RemoteFailed {
 			failures, last = failures+1, err
 		}
 	})
@@ -85,6 +76,22 @@ func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V
 		return last
 	}
 	return nil
+}
+
+// answer sets f to what looking up key gave: raw, or err.
+func (t *tier[V]) answer(f *dewar.Found[V], raw, key string, now clocks, err error) remains {
+	switch {
+	case err == nil:
+		return t.judge(raw, key, now, f)
+	case err == redis.Nil:
+		*f = dewar.Found[V]{State: dewar.RemoteAbsent}
+	case isWrongType(err):
+		t.foreign.Add(1)
+		*f = dewar.Found[V]{State: dewar.RemoteForeign}
+	default:
+		*f = dewar.Found[V]{State: dewar.RemoteFailed, Err: err}
+	}
+	return remainsAsIs
 }
 
 // remains says what is to be done with the bytes that judge looked at.
@@ -183,9 +190,9 @@ func (t *tier[V]) lease(ctx context.Context, keys []string, found []dewar.Found[
 		strs[i].StringCmd = redis.NewStringCmd(bounded, args[start:len(args):len(args)]...)
 		cmds[i] = &strs[i]
 	}
-	t.send(bounded, cmds)
+	t.carry(ctx, bounded, writing, dks, cmds)
 
-	now := readClocks()
+	var now clocks
 	var takeovers []swap
 	var taken []int // keys of takeovers
 	failures, last := 0, error(nil)
@@ -196,6 +203,9 @@ func (t *tier[V]) lease(ctx context.Context, keys []string, found []dewar.Found[
 		case err == redis.Nil, err == nil && raw == asString(tokens[i][:]):
 			*f = dewar.Found[V]{State: dewar.RemoteGranted, Fence: tokens[i]}
 		case err == nil:
+			if now == (clocks{}) {
+				now = t.clock.read(ctx)
+			}
 			if t.judge(raw, keys[i], now, f) != remainsAsIs {
 				takeovers = append(takeovers, swap{
 					dk:   dks[i],
@@ -268,11 +278,12 @@ func (t *tier[V]) seize(ctx context.Context, keys []string, found []dewar.Found[
 	tokens := newTokens(len(keys))
 	stats := make([]onceStatus, len(keys))
 	cmds := make([]redis.Cmder, len(keys))
-	for i, dk := range t.keys.redisKeys(keys) {
+	dks := t.keys.redisKeys(keys)
+	for i, dk := range dks {
 		stats[i].StatusCmd = redis.NewStatusCmd(bounded, "set", dk, asString(tokens[i][:]), "px", t.leasePX)
 		cmds[i] = &stats[i]
 	}
-	t.send(bounded, cmds)
+	t.carry(ctx, bounded, writing, dks, cmds)
 	failures, last := 0, error(nil)
 	for i := range stats {
 		if err := stats[i].Err(); err != nil {
@@ -318,12 +329,15 @@ func (t *tier[V]) Stats() dewar.RemoteStats {
 		Corrupt: t.corrupt.Load(),
 		Refused: t.refused.Load(),
 		Errors:  t.errors.Load(),
+		Denied:  t.denied.Load(),
+
+		OpenBreakers: t.nodes.open(),
 	}
 }
 
 // Close implements dewar.RemoteTier. What is sent already ends by itself,
 // bounded by Timeout; what is asked afterwards fails with dewar.ErrClosed.
 func (t *tier[V]) Close() error {
-	t.closed.Store(true)
+	t.stop()
 	return nil
 }

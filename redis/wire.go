@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -25,12 +27,71 @@ type wire struct {
 	timeout time.Duration // 0: by size
 	log     *slog.Logger
 
+	nodes *nodes
+	clock *redisClock
+	back  *background
+
 	closed atomic.Bool
 	mean   atomic.Int64 // moving average of the sizes of values read, bytes
 
-	errors   atomic.Uint64
-	down     atomic.Bool  // told the log that Redis fails, not yet that it is back
-	lastWarn atomic.Int64 // when it was told, on dewar.Clock; 0: never
+	errors     atomic.Uint64
+	denied     atomic.Uint64
+	down       atomic.Bool  // told the log that Redis fails, not yet that it is back
+	lastWarn   atomic.Int64 // when it was told, on dewar.Clock; 0: never
+	lastDenied atomic.Int64 // when the log was told of a refusal, likewise
+}
+
+// start makes what w needs besides its plain fields and gets ready in the
+// background what can be: the table of slots, and Redis's knowledge of the
+// scripts. clockKey is the Redis key whose node tells the time.
+func (w *wire) start(wall func() time.Time, clockKey string) {
+	w.back = newBackground()
+	w.nodes = newNodes(w, w.back)
+	w.clock = newRedisClock(func(ctx context.Context) (time.Time, error) { return w.serverTime(ctx, clockKey) }, wall, w.log)
+	w.back.start(func(ctx context.Context) {
+		if !w.single {
+			w.nodes.look(ctx)
+		}
+		w.loadScripts(ctx)
+	})
+}
+
+// stop ends what start began and refuses what is asked from now on.
+func (w *wire) stop() {
+	w.closed.Store(true)
+	w.back.stop()
+}
+
+// serverTime asks the node of key for the time: on a Cluster all processes ask
+// the same one.
+func (w *wire) serverTime(ctx context.Context, key string) (time.Time, error) {
+	bounded, cancel, err := w.bound(ctx, 0)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer cancel()
+	v, err := w.nodes.of(key).reads.allow()
+	if err != nil {
+		return time.Time{}, err
+	}
+	verdict := errUncounted
+	defer func() { v.end(verdict) }()
+	var asked interface {
+		Time(ctx context.Context) *redis.TimeCmd
+	} = w.client
+	if cluster, ok := w.client.(interface {
+		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+	}); ok {
+		primary, err := cluster.MasterForKey(bounded, key)
+		if err != nil {
+			verdict = blame(ctx, err)
+			return time.Time{}, err
+		}
+		asked = primary
+	}
+	at, err := asked.Time(bounded).Result()
+	verdict = blame(ctx, err)
+	return at, err
 }
 
 // bound returns ctx with the bound of one round trip in which about size bytes
@@ -68,8 +129,121 @@ func (*onceString) NoRetry() bool { return true }
 func (*onceStatus) NoRetry() bool { return true }
 func (*onceInt) NoRetry() bool    { return true }
 
-// send carries out cmds in one round trip per node. Every command that was
-// not answered has an error afterwards.
+// access says which of a node's breakers commands go through.
+type access bool
+
+const (
+	reading access = false
+	writing access = true
+)
+
+func (n *node) breaker(to access) *breaker {
+	if to == writing {
+		return n.writes
+	}
+	return n.reads
+}
+
+// carry carries out cmds in one round trip per node, past the breakers. The
+// same number of them, one after the other, is about each of dks. With a
+// single node dks may be nil. Every command that was not answered has an
+// error afterwards. ctx is the caller's, bounded that of the round trip.
+func (w *wire) carry(ctx, bounded context.Context, to access, dks []string, cmds []redis.Cmder) {
+	if len(cmds) == 0 {
+		return
+	}
+	table := w.nodes.table.Load()
+	if table == nil || len(dks) == 0 {
+		w.visit(ctx, bounded, w.nodes.only.breaker(to), cmds)
+		return
+	}
+	if len(dks) == 1 {
+		w.visit(ctx, bounded, w.nodes.of(dks[0]).breaker(to), cmds)
+	} else {
+		w.visitAll(ctx, bounded, to, *table, dks, cmds)
+	}
+	w.nodes.lookSoon(lookAgain)
+}
+
+// visitAll is carry for several nodes: each is sent its commands, in their
+// order, and none waits for another.
+func (w *wire) visitAll(ctx, bounded context.Context, to access, table slotTable, dks []string, cmds []redis.Cmder) {
+	var visited []*node
+	var ends []int // at first the number of keys of each node, then where its commands end
+	which := make([]uint16, len(dks))
+	for i, dk := range dks {
+		n := table.of(slotOf(dk), w.nodes.only)
+		k := slices.Index(visited, n)
+		if k < 0 {
+			k = len(visited)
+			visited, ends = append(visited, n), append(ends, 0)
+		}
+		which[i] = uint16(k)
+		ends[k]++
+	}
+	if len(visited) == 1 {
+		w.visit(ctx, bounded, visited[0].breaker(to), cmds)
+		return
+	}
+	per := len(cmds) / len(dks)
+	start := 0
+	for k, n := range ends {
+		ends[k] = start
+		start += n * per
+	}
+	sorted := make([]redis.Cmder, len(cmds))
+	for i, k := range which {
+		ends[k] += copy(sorted[ends[k]:], cmds[i*per:(i+1)*per])
+	}
+	var wg sync.WaitGroup
+	var panicked atomic.Pointer[any]
+	start = 0
+	for k, n := range visited {
+		part := sorted[start:ends[k]:ends[k]]
+		start = ends[k]
+		if k == len(visited)-1 {
+			w.visit(ctx, bounded, n.breaker(to), part)
+			break
+		}
+		wg.Go(func() { // waited for below
+			defer func() {
+				if r := recover(); r != nil {
+					panicked.Store(&r)
+				}
+			}()
+			w.visit(ctx, bounded, n.breaker(to), part)
+		})
+	}
+	wg.Wait()
+	if r := panicked.Load(); r != nil {
+		panic(*r) // a hook of the client's; where the caller can recover
+	}
+}
+
+// visit is one round trip to one node, if its breaker lets it through.
+func (w *wire) visit(ctx, bounded context.Context, b *breaker, cmds []redis.Cmder) {
+	v, err := b.allow()
+	if err != nil {
+		setErrs(cmds, err)
+		w.nodes.lookSoon(lookAtMost)
+		return
+	}
+	verdict := errUncounted // if a hook panics
+	defer func() { w.ended(v, verdict) }()
+	w.send(bounded, cmds)
+	verdict = blameAny(ctx, cmds)
+}
+
+// ended ends a visit. After a failure another node may have the keys.
+func (w *wire) ended(v visit, verdict error) {
+	v.end(verdict)
+	if verdict != nil && !w.single {
+		w.nodes.lookSoon(lookAtMost)
+	}
+}
+
+// send carries out cmds in one round trip per node, past no breaker. Every
+// command that was not answered has an error afterwards.
 func (w *wire) send(ctx context.Context, cmds []redis.Cmder) {
 	switch len(cmds) {
 	case 0:
@@ -105,11 +279,30 @@ func setErrs(cmds []redis.Cmder, err error) {
 // returns the error to tell. ctx is the caller's: when that is done, it was
 // not Redis that failed.
 func (w *wire) failed(ctx context.Context, op string, err error) error {
+	if errors.Is(err, ErrBreakerOpen) {
+		return err // nothing was sent
+	}
 	w.errors.Add(1)
-	if ctx.Err() == nil {
+	switch {
+	case isDenied(err):
+		w.denied.Add(1)
+		w.wasDenied(op, err)
+	case ctx.Err() == nil:
 		w.wentDown(op, err)
 	}
 	return fmt.Errorf("redistier: %s: %w", op, err)
+}
+
+// deniedEvery is the least time between two alarms: they last until somebody
+// mends the password or the ACL.
+const deniedEvery = time.Minute
+
+func (w *wire) wasDenied(op string, err error) {
+	last, now := w.lastDenied.Load(), max(1, dewar.Clock())
+	if last != 0 && now-last < int64(deniedEvery) || !w.lastDenied.CompareAndSwap(last, now) {
+		return
+	}
+	w.log.Error("dewar: Redis denies access; the cache goes on without it", "name", w.name, "op", op, "error", err)
 }
 
 // warnEvery is the least time between two warnings.
@@ -144,8 +337,9 @@ func isWrongType(err error) bool {
 }
 
 // fetch gets the values of at most maxBatch keys and calls take for each of
-// them, in order. The string is gone when take returns. It is called with redis.Nil for what is absent, with an error that
-// isWrongType for what is not a string, if that can be told.
+// them, in order. The string is gone when take returns. It is called with
+// redis.Nil for what is absent, with an error that isWrongType for what is not
+// a string, if that can be told.
 func (w *wire) fetch(ctx context.Context, dks []string, take func(i int, raw string, err error)) {
 	bounded, cancel, err := w.bound(ctx, int64(len(dks))*w.mean.Load())
 	if err != nil {
@@ -196,22 +390,37 @@ func (w *wire) fetchMany(ctx, bounded context.Context, dks []string, each func(i
 	}
 	reply := replies.Get().(*rawReply)
 	defer reply.put()
-	cmd := redis.NewRawWriteToCmd(bounded, reply, args...)
-	w.send(bounded, []redis.Cmder{cmd})
-	err := cmd.Err()
-	if err == nil {
-		err = reply.cut(len(dks), each)
-	} else if bounded.Err() == nil {
-		// go-redis never repeats a raw command, as half of its reply may have
-		// been written. Reading may be repeated: the usual way, with retries.
-		err = w.fetchAgain(bounded, args, each)
-	}
+	err := w.fetchRaw(ctx, bounded, reply, args, each)
 	if err != nil {
 		err = w.failed(ctx, "MGET", err)
 		for i := range dks {
 			each(i, "", err)
 		}
 	}
+}
+
+// fetchRaw is the round trip of fetchMany. Unless it returns an error it has
+// called each.
+func (w *wire) fetchRaw(ctx, bounded context.Context, reply *rawReply, args []any, each func(i int, raw string, err error)) error {
+	v, err := w.nodes.only.reads.allow()
+	if err != nil {
+		return err
+	}
+	verdict := errUncounted // if a hook panics
+	defer func() { v.end(verdict) }()
+	cmd := redis.NewRawWriteToCmd(bounded, reply, args...)
+	w.send(bounded, []redis.Cmder{cmd})
+	if err = cmd.Err(); err == nil {
+		verdict = nil
+		return reply.cut(len(args)-1, each)
+	}
+	if bounded.Err() == nil {
+		// go-redis never repeats a raw command, as half of its reply may have
+		// been written. Reading may be repeated: the usual way, with retries.
+		err = w.fetchAgain(bounded, args, each)
+	}
+	verdict = blame(ctx, err)
+	return err
 }
 
 // fetchAgain is fetchMany's second try. Unless it returns an error it calls
@@ -242,7 +451,7 @@ func (w *wire) fetchEach(ctx, bounded context.Context, dks []string, each func(i
 	for i, dk := range dks {
 		cmds[i] = redis.NewStringCmd(bounded, "get", dk)
 	}
-	w.send(bounded, cmds)
+	w.carry(ctx, bounded, reading, dks, cmds)
 	for i, cmd := range cmds {
 		raw, err := cmd.(*redis.StringCmd).Result()
 		if err != nil && err != redis.Nil && !isWrongType(err) {
@@ -268,7 +477,7 @@ func (w *wire) unlink(ctx context.Context, dks []string, errs []error) {
 			args = append(args, dk)
 		}
 		cmd := redis.NewIntCmd(bounded, args...)
-		w.send(bounded, []redis.Cmder{cmd})
+		w.carry(ctx, bounded, writing, nil, []redis.Cmder{cmd})
 		if err := cmd.Err(); err != nil {
 			fill(errs, w.failed(ctx, "UNLINK", err))
 			return
@@ -281,7 +490,7 @@ func (w *wire) unlink(ctx context.Context, dks []string, errs []error) {
 	for i, dk := range dks {
 		cmds[i] = redis.NewIntCmd(bounded, "unlink", dk)
 	}
-	w.send(bounded, cmds)
+	w.carry(ctx, bounded, writing, dks, cmds)
 	for i, cmd := range cmds {
 		if errs[i] = cmd.Err(); errs[i] != nil {
 			errs[i] = w.failed(ctx, "UNLINK", errs[i])
