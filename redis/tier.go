@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -53,18 +54,13 @@ func (t *tier[V]) Read(ctx context.Context, keys []string, found []dewar.Found[V
 
 func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V]) error {
 	dks := t.keys.redisKeys(keys)
+	var mu sync.Mutex // mu guards damaged
 	var damaged []swap
-	var now clocks
-	failures, last := 0, error(nil)
-	t.fetch(ctx, dks, func(i int, raw string, err error) {
-		if err == nil && now == (clocks{}) {
-			now = t.clock.read(ctx) // after the reply: nothing in it was loaded later
-		}
+	t.fetch(ctx, dks, func(i int, raw string, now clocks, err error) {
 		if t.answer(&found[i], raw, keys[i], now, err) == remainsDamaged {
+			mu.Lock()
+			defer mu.Unlock()
 			damaged = append(damaged, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
-		}
-		if found[i].State == dewar.RemoteFailed {
-			failures, last = failures+1, err
 		}
 	})
 	if len(damaged) > 0 {
@@ -72,10 +68,17 @@ func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V
 		// coming: readers that only look would decode it again and again.
 		t.swap(ctx, damaged)
 	}
-	if failures == len(keys) {
-		return last
+	return noneFound(found)
+}
+
+// noneFound returns one of the errors of found if all failed.
+func noneFound[V any](found []dewar.Found[V]) error {
+	for i := range found {
+		if found[i].State != dewar.RemoteFailed {
+			return nil
+		}
 	}
-	return nil
+	return found[0].Err
 }
 
 // answer sets f to what looking up key gave: raw, or err.

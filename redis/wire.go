@@ -149,28 +149,40 @@ func (n *node) breaker(to access) *breaker {
 // single node dks may be nil. Every command that was not answered has an
 // error afterwards. ctx is the caller's, bounded that of the round trip.
 func (w *wire) carry(ctx, bounded context.Context, to access, dks []string, cmds []redis.Cmder) {
+	w.carryThen(ctx, bounded, to, dks, cmds, nil)
+}
+
+// carryThen is carry that calls then, unless it is nil, for the keys of each
+// node when that is done with: with their indexes, or nil for all. The calls
+// may run at the same time.
+func (w *wire) carryThen(ctx, bounded context.Context, to access, dks []string, cmds []redis.Cmder, then func(which []int)) {
 	if len(cmds) == 0 {
 		return
 	}
 	table := w.nodes.table.Load()
-	if table == nil || len(dks) == 0 {
-		w.visit(ctx, bounded, w.nodes.only.breaker(to), cmds)
-		return
-	}
-	if len(dks) == 1 {
-		w.visit(ctx, bounded, w.nodes.of(dks[0]).breaker(to), cmds)
+	if table != nil && len(dks) > 1 {
+		w.visitAll(ctx, bounded, to, *table, dks, cmds, then)
 	} else {
-		w.visitAll(ctx, bounded, to, *table, dks, cmds)
+		n := w.nodes.only
+		if len(dks) > 0 {
+			n = w.nodes.of(dks[0])
+		}
+		w.visit(ctx, bounded, n.breaker(to), cmds)
+		if then != nil {
+			then(nil)
+		}
 	}
-	w.nodes.lookSoon(lookAgain)
+	if table != nil {
+		w.nodes.lookSoon(lookAgain)
+	}
 }
 
-// visitAll is carry for several nodes: each is sent its commands, in their
-// order, and none waits for another.
-func (w *wire) visitAll(ctx, bounded context.Context, to access, table slotTable, dks []string, cmds []redis.Cmder) {
+// visitAll is carryThen for several nodes: each is sent its commands, in
+// their order, and none waits for another.
+func (w *wire) visitAll(ctx, bounded context.Context, to access, table slotTable, dks []string, cmds []redis.Cmder, then func(which []int)) {
 	var visited []*node
-	var ends []int // at first the number of keys of each node, then where its commands end
-	which := make([]uint16, len(dks))
+	var ends []int // at first the number of keys of each node, then where they end in order
+	place := make([]uint16, len(dks))
 	for i, dk := range dks {
 		n := table.of(slotOf(dk), w.nodes.only)
 		k := slices.Index(visited, n)
@@ -178,40 +190,46 @@ func (w *wire) visitAll(ctx, bounded context.Context, to access, table slotTable
 			k = len(visited)
 			visited, ends = append(visited, n), append(ends, 0)
 		}
-		which[i] = uint16(k)
+		place[i] = uint16(k)
 		ends[k]++
 	}
 	if len(visited) == 1 {
 		w.visit(ctx, bounded, visited[0].breaker(to), cmds)
+		if then != nil {
+			then(nil)
+		}
 		return
 	}
-	per := len(cmds) / len(dks)
 	start := 0
 	for k, n := range ends {
 		ends[k] = start
-		start += n * per
+		start += n
 	}
+	per := len(cmds) / len(dks)
+	order := make([]int, len(dks)) // indexes of dks, node by node
 	sorted := make([]redis.Cmder, len(cmds))
-	for i, k := range which {
-		ends[k] += copy(sorted[ends[k]:], cmds[i*per:(i+1)*per])
+	for i, k := range place {
+		at := ends[k]
+		order[at] = i
+		copy(sorted[at*per:], cmds[i*per:(i+1)*per])
+		ends[k]++
 	}
 	var wg sync.WaitGroup
 	var panicked atomic.Pointer[any]
 	start = 0
 	for k, n := range visited {
-		part := sorted[start:ends[k]:ends[k]]
-		start = ends[k]
-		if k == len(visited)-1 {
-			w.visit(ctx, bounded, n.breaker(to), part)
-			break
-		}
+		from, end := start, ends[k]
+		start = end
 		wg.Go(func() { // waited for below
 			defer func() {
 				if r := recover(); r != nil {
 					panicked.Store(&r)
 				}
 			}()
-			w.visit(ctx, bounded, n.breaker(to), part)
+			w.visit(ctx, bounded, n.breaker(to), sorted[from*per:end*per:end*per])
+			if then != nil {
+				then(order[from:end])
+			}
 		})
 	}
 	wg.Wait()
@@ -336,50 +354,67 @@ func isWrongType(err error) bool {
 	return ok && strings.Contains(err.Error(), "WRONGTYPE")
 }
 
+// taker is told what was found under number i of some keys at now, Redis's
+// time after the reply. The string is gone when it returns. err is redis.Nil
+// for what is absent, and isWrongType for what is not a string, if that can be
+// told.
+type taker func(i int, raw string, now clocks, err error)
+
 // fetch gets the values of at most maxBatch keys and calls take for each of
-// them, in order. The string is gone when take returns. It is called with
-// redis.Nil for what is absent, with an error that isWrongType for what is not
-// a string, if that can be told.
-func (w *wire) fetch(ctx context.Context, dks []string, take func(i int, raw string, err error)) {
+// them: for those of one node in order, for those of several at the same time.
+func (w *wire) fetch(ctx context.Context, dks []string, take taker) {
 	bounded, cancel, err := w.bound(ctx, int64(len(dks))*w.mean.Load())
 	if err != nil {
 		for i := range dks {
-			take(i, "", err)
+			take(i, "", clocks{}, err)
 		}
 		return
 	}
 	defer cancel()
-
-	var present, size int
-	answered := false
-	each := func(i int, raw string, err error) {
-		switch {
-		case err == nil:
-			present++
-			size += len(raw)
-			answered = true
-		case errors.Is(err, redis.Nil), isWrongType(err):
-			answered = true
-		}
-		take(i, raw, err)
-	}
 	if w.single && len(dks) > 1 {
-		w.fetchMany(ctx, bounded, dks, each)
+		w.fetchMany(ctx, bounded, dks, take)
 	} else {
-		w.fetchEach(ctx, bounded, dks, each)
+		w.fetchEach(ctx, bounded, dks, take)
 	}
-	if answered {
-		w.wentWell()
+}
+
+// fetched counts what one node answers and hands it on.
+type fetched struct {
+	w             *wire
+	take          taker
+	now           clocks
+	present, size int
+	answered      bool
+}
+
+func (f *fetched) each(ctx context.Context, i int, raw string, err error) {
+	switch {
+	case err == nil:
+		if f.now == (clocks{}) {
+			f.now = f.w.clock.read(ctx)
+		}
+		f.present++
+		f.size += len(raw)
+		f.answered = true
+	case err == redis.Nil, isWrongType(err):
+		f.answered = true
 	}
-	if present > 0 {
-		mean := w.mean.Load()
-		w.mean.Store(mean + (int64(size/present)-mean)/8) // a lost update does not matter
+	f.take(i, raw, f.now, err)
+}
+
+func (f *fetched) end() {
+	if f.answered {
+		f.w.wentWell()
+	}
+	if f.present > 0 {
+		mean := f.w.mean.Load()
+		f.w.mean.Store(mean + (int64(f.size/f.present)-mean)/8) // a lost update does not matter
 	}
 }
 
 // fetchMany asks the one node by MGET, which answers nil for other types. The
-// strings that each is called with are gone when it returns.
-func (w *wire) fetchMany(ctx, bounded context.Context, dks []string, each func(i int, raw string, err error)) {
+// strings that take is called with are gone when it returns.
+func (w *wire) fetchMany(ctx, bounded context.Context, dks []string, take taker) {
 	args := make([]any, 1, 1+len(dks))
 	args[0] = "mget"
 	// By pointer, which go-redis takes as well: a string would be allocated
@@ -390,49 +425,27 @@ func (w *wire) fetchMany(ctx, bounded context.Context, dks []string, each func(i
 	}
 	reply := replies.Get().(*rawReply)
 	defer reply.put()
-	err := w.fetchRaw(ctx, bounded, reply, args, each)
-	if err != nil {
+	f := fetched{w: w, take: take}
+	each := func(i int, raw string, err error) { f.each(ctx, i, raw, err) }
+	if err := w.fetchRaw(ctx, bounded, reply, args, each); err != nil {
 		err = w.failed(ctx, "MGET", err)
 		for i := range dks {
-			each(i, "", err)
+			take(i, "", clocks{}, err)
 		}
 	}
+	f.end()
 }
 
 // fetchRaw is the round trip of fetchMany. Unless it returns an error it has
 // called each.
 func (w *wire) fetchRaw(ctx, bounded context.Context, reply *rawReply, args []any, each func(i int, raw string, err error)) error {
-	v, err := w.nodes.only.reads.allow()
-	if err != nil {
+	vals, err := w.askMany(ctx, bounded, reply, args)
+	switch {
+	case err != nil:
 		return err
-	}
-	verdict := errUncounted // if a hook panics
-	defer func() { v.end(verdict) }()
-	cmd := redis.NewRawWriteToCmd(bounded, reply, args...)
-	w.send(bounded, []redis.Cmder{cmd})
-	if err = cmd.Err(); err == nil {
-		verdict = nil
+	case vals == nil:
 		return reply.cut(len(args)-1, each)
-	}
-	if bounded.Err() == nil {
-		// go-redis never repeats a raw command, as half of its reply may have
-		// been written. Reading may be repeated: the usual way, with retries.
-		err = w.fetchAgain(bounded, args, each)
-	}
-	verdict = blame(ctx, err)
-	return err
-}
-
-// fetchAgain is fetchMany's second try. Unless it returns an error it calls
-// each.
-func (w *wire) fetchAgain(bounded context.Context, args []any, each func(i int, raw string, err error)) error {
-	cmd := redis.NewSliceCmd(bounded, args...)
-	w.send(bounded, []redis.Cmder{cmd})
-	vals, err := cmd.Result()
-	if err != nil {
-		return err
-	}
-	if len(vals) != len(args)-1 {
+	case len(vals) != len(args)-1:
 		return fmt.Errorf("%d values for %d keys", len(vals), len(args)-1)
 	}
 	for i, val := range vals {
@@ -445,20 +458,59 @@ func (w *wire) fetchAgain(bounded context.Context, args []any, each func(i int, 
 	return nil
 }
 
+// askMany sends the MGET of args, the raw way first. vals is nil when the
+// answer is in reply.
+func (w *wire) askMany(ctx, bounded context.Context, reply *rawReply, args []any) (vals []any, err error) {
+	v, err := w.nodes.only.reads.allow()
+	if err != nil {
+		return nil, err
+	}
+	verdict := errUncounted // if a hook panics
+	defer func() { v.end(verdict) }()
+	cmd := redis.NewRawWriteToCmd(bounded, reply, args...)
+	w.send(bounded, []redis.Cmder{cmd})
+	if err = cmd.Err(); err != nil && bounded.Err() == nil {
+		// go-redis never repeats a raw command, as half of its reply may have
+		// been written. Reading may be repeated: the usual way, with retries.
+		again := redis.NewSliceCmd(bounded, args...)
+		w.send(bounded, []redis.Cmder{again})
+		vals, err = again.Result()
+	}
+	verdict = blame(ctx, err)
+	return vals, err
+}
+
 // fetchEach asks by GETs, which a Cluster client sends to the node of each.
-func (w *wire) fetchEach(ctx, bounded context.Context, dks []string, each func(i int, raw string, err error)) {
+func (w *wire) fetchEach(ctx, bounded context.Context, dks []string, take taker) {
 	cmds := make([]redis.Cmder, len(dks))
-	for i, dk := range dks {
-		cmds[i] = redis.NewStringCmd(bounded, "get", dk)
-	}
-	w.carry(ctx, bounded, reading, dks, cmds)
-	for i, cmd := range cmds {
-		raw, err := cmd.(*redis.StringCmd).Result()
-		if err != nil && err != redis.Nil && !isWrongType(err) {
-			err = w.failed(ctx, "GET", err)
+	args := make([]any, 2*len(dks))
+	for i := range dks {
+		pair := args[2*i : 2*i+2 : 2*i+2]
+		pair[0], pair[1] = "get", &dks[i] // by pointer, as in fetchMany
+		if len(dks) == 1 {
+			pair[1] = dks[i]
 		}
-		each(i, raw, err)
+		cmds[i] = redis.NewStringCmd(bounded, pair...)
 	}
+	w.carryThen(ctx, bounded, reading, dks, cmds, func(which []int) {
+		f := fetched{w: w, take: take}
+		one := func(i int) {
+			raw, err := cmds[i].(*redis.StringCmd).Result()
+			if err != nil && err != redis.Nil && !isWrongType(err) {
+				err = w.failed(ctx, "GET", err)
+			}
+			f.each(ctx, i, raw, err)
+		}
+		if which == nil {
+			for i := range cmds {
+				one(i)
+			}
+		}
+		for _, i := range which {
+			one(i)
+		}
+		f.end()
+	})
 }
 
 // unlink deletes at most maxBatch keys. It is the one write that go-redis may
