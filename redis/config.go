@@ -34,7 +34,8 @@ type Config[V any] struct {
 	// ReadTimeout, 3 seconds, times the number of tries. Reads must go to
 	// primaries, and go-redis's client-side cache must be off: both would
 	// answer with what was deleted already. (A client made by
-	// NewFailoverClient does not show its ReplicaOnly; leave it off.)
+	// NewFailoverClient does not show its ReplicaOnly; leave it off.) Harden
+	// makes options that suit.
 	Client redis.UniversalClient
 
 	// Codec encodes the values. Defaults to CBOR[V]().

@@ -28,6 +28,7 @@ type nodes struct {
 	log    *slog.Logger
 	name   string
 	back   *background
+	single bool  // there is no table
 	only   *node // answers for every key, until the table is known
 
 	table   atomic.Pointer[slotTable] // nil: not a Cluster, or not known
@@ -52,7 +53,7 @@ const (
 )
 
 func newNodes(w *wire, back *background) *nodes {
-	ns := &nodes{client: w.client, log: w.log, name: w.name, back: back, byAddr: make(map[string]*node)}
+	ns := &nodes{client: w.client, log: w.log, name: w.name, back: back, single: w.single, byAddr: make(map[string]*node)}
 	addr := "Redis"
 	if c, ok := w.client.(interface{ Options() *redis.Options }); ok {
 		addr = c.Options().Addr
@@ -107,6 +108,9 @@ func (ns *nodes) open() (n int) {
 // lookSoon asks for the table of slots in the background, unless that was
 // asked less than atMost ago.
 func (ns *nodes) lookSoon(atMost time.Duration) {
+	if ns.single {
+		return
+	}
 	if now, last := dewar.Clock(), ns.looked.Load(); last != 0 && now-last < int64(atMost) {
 		return
 	}

@@ -54,19 +54,21 @@ func (t *tier[V]) Read(ctx context.Context, keys []string, found []dewar.Found[V
 
 func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V]) error {
 	dks := t.keys.redisKeys(keys)
-	var mu sync.Mutex // mu guards damaged
-	var damaged []swap
+	var damaged struct {
+		mu    sync.Mutex // mu guards swaps
+		swaps []swap
+	}
 	t.fetch(ctx, dks, func(i int, raw string, now clocks, err error) {
 		if t.answer(&found[i], raw, keys[i], now, err) == remainsDamaged {
-			mu.Lock()
-			defer mu.Unlock()
-			damaged = append(damaged, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
+			damaged.mu.Lock()
+			defer damaged.mu.Unlock()
+			damaged.swaps = append(damaged.swaps, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
 		}
 	})
-	if len(damaged) > 0 {
+	if len(damaged.swaps) > 0 {
 		// Deleted now rather than at the next Lease, which may be long in
 		// coming: readers that only look would decode it again and again.
-		t.swap(ctx, damaged)
+		t.swap(ctx, damaged.swaps)
 	}
 	return noneFound(found)
 }
