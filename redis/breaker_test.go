@@ -62,8 +62,11 @@ func TestBreakerOpensWhenHalfOfTwentyFail(t *testing.T) {
 
 		// The same spread over minutes is no reason.
 		b = newBreaker(testOptions.Logger, "n", "a:1", "reads")
-		for n = 0; n < 100 && b.visitOnce([]error{nil, io.EOF}[n%2]); n++ {
-			time.Sleep(2 * time.Second)
+		for n = 0; n < 100 && !b.shut(); n++ {
+			b.visitOnce([]error{nil, io.EOF}[n%2])
+			if !b.shut() {
+				time.Sleep(2 * time.Second)
+			}
 		}
 		if n != 100 {
 			t.Errorf("opened after %d", n)

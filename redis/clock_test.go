@@ -20,6 +20,9 @@ import (
 type tripCounter struct {
 	n     atomic.Int64
 	times atomic.Int64 // TIME commands
+
+	mu   sync.Mutex    // mu guards last
+	last []redis.Cmder // of the last pipeline
 }
 
 func (c *tripCounter) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -37,6 +40,9 @@ func (c *tripCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 func (c *tripCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
 		c.n.Add(1)
+		c.mu.Lock()
+		c.last = cmds
+		c.mu.Unlock()
 		return next(ctx, cmds)
 	}
 }

@@ -187,4 +187,9 @@ func TestRefreshLeasesOfManyKeysTakeOneRoundTrip(t *testing.T) {
 	if n := trips.n.Load(); n != 1 {
 		t.Errorf("%d round trips", n)
 	}
+	for i := range keys {
+		if pair := trips.last[2*i : 2*i+2]; pair[0].Name() != "set" || pair[1].Name() != "get" {
+			t.Fatalf("%s: looks first and leases later", keys[i])
+		}
+	}
 }
