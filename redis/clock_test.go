@@ -345,6 +345,9 @@ func TestServerThatMayNotTellTheTimeIsLeftAlone(t *testing.T) {
 	if !almost(now.unix, time.Now().UnixNano()) {
 		t.Error("not Redis's clock")
 	}
+	if tier.clock.deaf.Load() {
+		t.Error("will not ask again")
+	}
 }
 
 func TestTimesGoToRedissClockAndBackUnchanged(t *testing.T) {
