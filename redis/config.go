@@ -34,7 +34,8 @@ type Config[V any] struct {
 	// ReadTimeout, 3 seconds, times the number of tries. Reads must go to
 	// primaries, and go-redis's client-side cache must be off: both would
 	// answer with what was deleted already. (A client made by
-	// NewFailoverClient does not show its ReplicaOnly; leave it off.)
+	// NewFailoverClient does not show its ReplicaOnly; leave it off.) Harden
+	// makes options that suit.
 	Client redis.UniversalClient
 
 	// Codec encodes the values. Defaults to CBOR[V]().
@@ -95,6 +96,8 @@ type Config[V any] struct {
 	// error that names each field, because a field that is there on a hit of the local tier and
 	// gone on a hit of Redis is found out late. Defaults to false.
 	AllowLossy bool
+
+	wall func() time.Time // this machine's clock; nil: time.Now
 }
 
 var _ dewar.RemoteOpener[string] = Config[string]{}
@@ -208,7 +211,7 @@ func checkClient(client redis.UniversalClient) error {
 	return fmt.Errorf("redistier: Client is a %T; pass a *redis.Client or a *redis.ClusterClient, or a type that embeds one", client)
 }
 
-// OpenRemote opens the tier. It sends nothing to Redis, which may be down.
+// OpenRemote opens the tier. It does not wait for Redis, which may be down.
 // Closing the tier does not close the Client.
 func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error) {
 	if err := c.Validate(); err != nil {
@@ -246,5 +249,9 @@ func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error
 		t.codecNumber = n.number()
 	}
 	_, t.single = c.Client.(interface{ Options() *redis.Options })
+	if c.wall == nil {
+		c.wall = time.Now
+	}
+	t.start(c.wall, "{"+c.Prefix+"}")
 	return t, nil
 }

@@ -2,6 +2,7 @@ package redistier
 
 import (
 	"bytes"
+	"context"
 	"errors"
 	"math"
 	"strings"
@@ -16,7 +17,7 @@ import (
 func (t *tier[V]) sealed(tb testing.TB, key string, v V) []byte {
 	tb.Helper()
 	f := aFill(key, dewar.Fence{}, v)
-	raw, err := t.encode(nil, &f, t.keys.hashed(t.keys.redisKey(key)), readClocks())
+	raw, err := t.encode(nil, &f, t.keys.hashed(t.keys.redisKey(key)), t.clock.read(context.Background()))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -335,7 +336,7 @@ func TestTimesAreClampedOnRead(t *testing.T) {
 		{"fresh after it is dead", times{-minute, hours, minute}, times{-minute, minute, minute}, false},
 		{"for ever", times{-minute, math.MaxInt64, math.MaxInt64}, times{-minute, math.MaxInt64, math.MaxInt64}, false},
 	} {
-		now := readClocks()
+		now := tier.clock.read(t.Context())
 		at := func(d int64) int64 {
 			if d == math.MaxInt64 {
 				return d

@@ -3,7 +3,6 @@ package redistier
 import (
 	"encoding/binary"
 	"hash/crc32"
-	"math"
 	"math/rand/v2"
 	"time"
 
@@ -17,7 +16,7 @@ import (
 //	 3  1  kind
 //	 4 16  stamp, random for every attempt to write
 //	       here a lease ends
-//	20  8  loaded: when the load of the value began, Unix ns
+//	20  8  loaded: when the load of the value began, Unix ns on Redis's clock
 //	28  8  fresh: fresh before this instant, Unix ns
 //	36  8  dead: hard expiry, Unix ns
 //	44  8  took: how long the load took, ns
@@ -73,7 +72,8 @@ func newFence(kind byte) dewar.Fence {
 	return f
 }
 
-// envelope is the parsed form. Its times are Unix ns on the writer's clock.
+// envelope is the parsed form. Its times are Unix ns on Redis's clock, as the
+// writer saw it.
 type envelope struct {
 	fence                     dewar.Fence
 	loaded, fresh, dead, took int64
@@ -185,41 +185,10 @@ func (ks keyspace) closeEnvelope(raw []byte, key string) {
 	binary.BigEndian.PutUint32(raw[crcOffset:], ks.checksum(raw, key, raw[start:]))
 }
 
-// clocks is one instant on both clocks: the wall clock, which processes
-// share more or less, and dewar.Clock.
-type clocks struct{ unix, mono int64 }
-
-func readClocks() clocks { return clocks{unix: time.Now().UnixNano(), mono: dewar.Clock()} }
-
-// toUnix converts an instant of dewar.Clock to Unix ns. The far ends of the
-// scale stay what they are: "never".
-func (c clocks) toUnix(mono int64) int64 { return shift(mono, c.unix, c.mono) }
-
-// toClock converts Unix ns to an instant of dewar.Clock.
-func (c clocks) toClock(unix int64) int64 { return shift(unix, c.mono, c.unix) }
-
-// shift returns t + plus - minus, kept at the ends of the scale. plus and
-// minus are readings of clocks, so neither is negative and their difference
-// does not overflow.
-func shift(t, plus, minus int64) int64 {
-	if t == math.MaxInt64 || t == math.MinInt64 {
-		return t
-	}
-	d := plus - minus
-	switch sum := t + d; {
-	case d > 0 && sum < t:
-		return math.MaxInt64
-	case d < 0 && sum > t:
-		return math.MinInt64 + 1
-	default:
-		return sum
-	}
-}
-
 // clamp makes the times of env plausible here and reports whether it is
-// alive. A writer whose clock is ahead of ours seems to have loaded in the
-// future: the whole entry is moved back, so that it was loaded now and is
-// fresh and alive no longer than its writer meant.
+// alive. A writer that took Redis's clock to be ahead of where we see it seems
+// to have loaded in the future: the whole entry is moved back, so that it was
+// loaded now and is fresh and alive no longer than its writer meant.
 func (c clocks) clamp(env *envelope) (alive bool) {
 	if env.loaded > c.unix {
 		env.fresh = shift(env.fresh, c.unix, env.loaded)

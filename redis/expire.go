@@ -3,6 +3,7 @@ package redistier
 import (
 	"context"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/dewarcache/dewar"
@@ -50,11 +51,10 @@ func (t *tier[V]) expire(ctx context.Context, keys []string, keep time.Duration,
 		for k, i := range open {
 			looked[k] = dks[i]
 		}
-		var now clocks
-		t.fetch(ctx, looked, func(k int, raw string, err error) {
-			if k == 0 {
-				now = readClocks()
-			}
+		var mu sync.Mutex // mu guards hopeless, swaps and owner
+		t.fetch(ctx, looked, func(k int, raw string, now clocks, err error) {
+			mu.Lock()
+			defer mu.Unlock()
 			i := open[k]
 			switch {
 			case err == redis.Nil:

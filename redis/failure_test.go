@@ -18,13 +18,15 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// everyOperation returns the error of each operation on two keys.
+// everyOperation returns the error of each operation on two keys. Breakers do
+// not hinder it.
 func everyOperation(ctx context.Context, t *tier[string]) map[string]error {
 	keys := []string{"k", "l"}
 	result := make(map[string]error)
 	for op, do := range map[string]func(context.Context, []string, []dewar.Found[string]){
-		"Read": t.Read, "Lease": t.Lease, "Seize": t.Seize,
+		"Read": t.Read, "Lease": t.Lease, "Seize": t.Seize, "LeaseRefresh": t.LeaseRefresh,
 	} {
+		t.forgive()
 		found := make([]dewar.Found[string], 2)
 		do(ctx, keys, found)
 		result[op] = found[1].Err
@@ -32,12 +34,14 @@ func everyOperation(ctx context.Context, t *tier[string]) map[string]error {
 			result[op] = nil
 		}
 	}
-	for op, do := range map[string]func(context.Context, []dewar.Fill[string]){"Fill": t.Fill, "Release": t.Release} {
+	for op, do := range map[string]func(context.Context, []dewar.Fill[string]){"Fill": t.Fill, "Release": t.Release, "Renew": t.Renew} {
+		t.forgive()
 		fills := []dewar.Fill[string]{aFill("k", newFence(kindLease), "v"), aFill("l", newFence(kindLease), "v")}
 		do(ctx, fills)
 		result[op] = fills[1].Err
 	}
 	errs := make([]error, 2)
+	t.forgive()
 	t.Unlink(ctx, keys, errs)
 	result["Unlink"] = errs[1]
 	t.Expire(ctx, keys, time.Minute, errs)
@@ -431,6 +435,7 @@ func TestWritesWhoseReplyIsLostAreSentOnceAndDeletionsAgain(t *testing.T) {
 	ctx := t.Context()
 	direct.put(t, "warm", "up") // the scripts are known
 	direct.Release(ctx, []dewar.Fill[string]{{Key: "warm", Fence: newFence(kindLease)}})
+	direct.Renew(ctx, []dewar.Fill[string]{{Key: "warm", Fence: newFence(kindLease)}})
 
 	many := func(n int) []string { return benchKeys(n) }
 	for _, n := range []int{1, 3} { // one command, and a pipeline
@@ -447,14 +452,17 @@ func TestWritesWhoseReplyIsLostAreSentOnceAndDeletionsAgain(t *testing.T) {
 			{"Seize", "$3\r\nset\r\n", func() error { tier.Seize(ctx, keys, found); return found[n-1].Err }, 1},
 			{"Fill", "evalsha", func() error { tier.Fill(ctx, fills); return fills[n-1].Err }, 1},
 			{"Release", "evalsha", func() error { tier.Release(ctx, fills); return fills[n-1].Err }, 1},
+			{"Renew", "evalsha", func() error { tier.Renew(ctx, fills); return fills[n-1].Err }, 1},
+			{"LeaseRefresh", "$2\r\nnx\r\n", func() error { tier.LeaseRefresh(ctx, keys, found); return found[n-1].Err }, 1},
 			{"Expire", "evalsha", func() error { tier.Expire(ctx, keys, time.Minute, errs); return errs[n-1] }, 1},
 			{"Unlink", "unlink", func() error { tier.Unlink(ctx, keys, errs); return errs[n-1] }, 4},
 			{"Read", "get\r\n", func() error { tier.Read(ctx, keys, found); return found[n-1].Err }, 4},
 		} {
 			proxy.pass()
+			tier.forgive()
 			direct.Unlink(ctx, keys, errs)
 			switch c.name {
-			case "Fill", "Release":
+			case "Fill", "Release", "Renew":
 				direct.Lease(ctx, keys, found)
 				for i, key := range keys {
 					fills[i] = aFill(key, found[i].Fence, "v")
@@ -483,6 +491,7 @@ func TestWritesWhoseReplyIsLostAreSentOnceAndDeletionsAgain(t *testing.T) {
 		}
 	}
 
+	tier.forgive()
 	// A single loss is not noticed where commands may be repeated.
 	for _, n := range []int{1, 3} {
 		keys := many(n)

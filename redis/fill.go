@@ -57,7 +57,7 @@ func (t *tier[V]) fill(ctx context.Context, fills []dewar.Fill[V]) (n int, err e
 		putBuffer(pooled)
 	}()
 
-	now := readClocks()
+	now := t.clock.read(ctx)
 	swaps := make([]swap, 0, min(len(fills), maxBatch))
 	ends := make([]int, 0, cap(swaps)) // of each swap's value in buf, which moves while it grows
 	owner := make([]int, 0, cap(swaps))
@@ -165,31 +165,4 @@ func (t *tier[V]) appendValue(dst []byte, v V) (out []byte, err error) {
 		}
 	}()
 	return t.codec.Append(dst, v)
-}
-
-// Release implements dewar.RemoteTier.
-func (t *tier[V]) Release(ctx context.Context, fills []dewar.Fill[V]) {
-	rest, err := inBatches(len(fills), func(i, j int) error {
-		part := fills[i:j]
-		swaps := make([]swap, 0, len(part))
-		owner := make([]int, 0, len(part))
-		for k := range part {
-			if part[k].Fence == (dewar.Fence{}) {
-				t.refused.Add(1)
-				part[k].Err = dewar.ErrFenced
-				continue
-			}
-			swaps = append(swaps, swap{dk: t.keys.redisKey(part[k].Key), seen: asString(part[k].Fence[:])})
-			owner = append(owner, k)
-		}
-		if len(swaps) == 0 {
-			return nil
-		}
-		return t.settle(ctx, part, swaps, owner)
-	})
-	if err != nil {
-		for i := rest; i < len(fills); i++ {
-			fills[i].Err = err
-		}
-	}
 }

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha1"
 	"encoding/hex"
+	"time"
 
 	"github.com/redis/go-redis/v9"
 )
@@ -26,14 +27,40 @@ var (
 		`redis.call('SET',KEYS[1],ARGV[2],'PX',ARGV[3]) return 1 end return 0`)
 	dropScript = newScript(`if redis.call('GETRANGE',KEYS[1],0,19)==ARGV[1] then ` +
 		`redis.call('UNLINK',KEYS[1]) return 1 end return 0`)
+	renewScript = newScript(`if redis.call('GETRANGE',KEYS[1],0,19)==ARGV[1] then ` +
+		`redis.call('PEXPIRE',KEYS[1],ARGV[2]) return 1 end return 0`)
 )
+
+// loadScripts makes every node know the scripts before the first fill needs
+// them, if it can: what is not known is sent in full then.
+func (w *wire) loadScripts(ctx context.Context) {
+	ctx, cancel := context.WithTimeout(ctx, time.Second)
+	defer cancel()
+	load := func(ctx context.Context, client redis.Cmdable) error {
+		_, err := client.Pipelined(ctx, func(pipe redis.Pipeliner) error {
+			for _, sc := range []script{putScript, dropScript, renewScript} {
+				pipe.ScriptLoad(ctx, sc.body)
+			}
+			return nil
+		})
+		return err
+	}
+	if cluster, ok := w.client.(interface {
+		ForEachMaster(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
+	}); ok {
+		_ = cluster.ForEachMaster(ctx, func(ctx context.Context, client *redis.Client) error { return load(ctx, client) })
+		return
+	}
+	_ = load(ctx, w.client)
+}
 
 // swap is one write over what was seen.
 type swap struct {
-	dk   string
-	seen string // the first 20 bytes of what is to be replaced, or all of it if shorter; never ""
-	put  string // what to put there; "": delete
-	px   int64  // time to live of put, ms
+	dk    string
+	seen  string // the first 20 bytes of what is to be replaced, or all of it if shorter; never ""
+	put   string // what to put there; "": delete
+	renew bool   // leave what is there, with a new time to live
+	px    int64  // time to live, ms, with put and renew
 
 	// Set by wire.swap. done: carried out. Neither done nor err: refused,
 	// something else was there.
@@ -83,10 +110,15 @@ func (w *wire) trySwap(ctx context.Context, swaps []swap, which []int) (unknown 
 	args := make([]any, 0, most*n)
 	ints := make([]onceInt, n)
 	cmds := make([]redis.Cmder, n)
+	dks := make([]string, n)
 	for k := range n {
 		s := &swaps[at(k)]
+		dks[k] = s.dk
 		sc := &putScript
-		if s.put == "" {
+		switch {
+		case s.renew:
+			sc = &renewScript
+		case s.put == "":
 			sc = &dropScript
 		}
 		start := len(args)
@@ -96,13 +128,16 @@ func (w *wire) trySwap(ctx context.Context, swaps []swap, which []int) (unknown 
 			args = append(args, "eval", sc.body)
 		}
 		args = append(args, "1", s.dk, s.seen)
-		if s.put != "" {
+		switch {
+		case s.renew:
+			args = append(args, s.px)
+		case s.put != "":
 			args = append(args, s.put, s.px)
 		}
 		ints[k].IntCmd = redis.NewIntCmd(bounded, args[start:len(args):len(args)]...)
 		cmds[k] = &ints[k]
 	}
-	w.send(bounded, cmds)
+	w.carry(ctx, bounded, writing, dks, cmds)
 	for k := range n {
 		s := &swaps[at(k)]
 		answer, err := ints[k].Result()

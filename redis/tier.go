@@ -3,6 +3,7 @@ package redistier
 import (
 	"context"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -54,38 +55,49 @@ func (t *tier[V]) Read(ctx context.Context, keys []string, found []dewar.Found[V
 
 func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V]) error {
 	dks := t.keys.redisKeys(keys)
-	var damaged []swap
-	var now clocks
-	failures, last := 0, error(nil)
-	t.fetch(ctx, dks, func(i int, raw string, err error) {
-		if i == 0 {
-			now = readClocks() // after the reply: nothing in it was loaded later
-		}
-		f := &found[i]
-		switch {
-		case err == nil:
-			if t.judge(raw, keys[i], now, f) == remainsDamaged {
-				damaged = append(damaged, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
-			}
-		case err == redis.Nil:
-			*f = dewar.Found[V]{State: dewar.RemoteAbsent}
-		case isWrongType(err):
-			t.foreign.Add(1)
-			*f = dewar.Found[V]{State: dewar.RemoteForeign}
-		default:
-			*f = dewar.Found[V]{State: dewar.RemoteFailed, Err: err}
-			failures, last = failures+1, err
+	var damaged struct {
+		mu    sync.Mutex // mu guards swaps
+		swaps []swap
+	}
+	t.fetch(ctx, dks, func(i int, raw string, now clocks, err error) {
+		if t.answer(&found[i], raw, keys[i], now, err) == remainsDamaged {
+			damaged.mu.Lock()
+			defer damaged.mu.Unlock()
+			damaged.swaps = append(damaged.swaps, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
 		}
 	})
-	if len(damaged) > 0 {
+	if len(damaged.swaps) > 0 {
 		// Deleted now rather than at the next Lease, which may be long in
 		// coming: readers that only look would decode it again and again.
-		t.swap(ctx, damaged)
+		t.swap(ctx, damaged.swaps)
 	}
-	if failures == len(keys) {
-		return last
+	return noneFound(found)
+}
+
+// noneFound returns one of the errors of found if all failed.
+func noneFound[V any](found []dewar.Found[V]) error {
+	for i := range found {
+		if found[i].State != dewar.RemoteFailed {
+			return nil
+		}
 	}
-	return nil
+	return found[0].Err
+}
+
+// answer sets f to what looking up key gave: raw, or err.
+func (t *tier[V]) answer(f *dewar.Found[V], raw, key string, now clocks, err error) remains {
+	switch {
+	case err == nil:
+		return t.judge(raw, key, now, f)
+	case err == redis.Nil:
+		*f = dewar.Found[V]{State: dewar.RemoteAbsent}
+	case isWrongType(err):
+		t.foreign.Add(1)
+		*f = dewar.Found[V]{State: dewar.RemoteForeign}
+	default:
+		*f = dewar.Found[V]{State: dewar.RemoteFailed, Err: err}
+	}
+	return remainsAsIs
 }
 
 // remains says what is to be done with the bytes that judge looked at.
@@ -218,9 +230,9 @@ func (t *tier[V]) lease(ctx context.Context, keys []string, found []dewar.Found[
 		strs[i].StringCmd = redis.NewStringCmd(bounded, args[start:len(args):len(args)]...)
 		cmds[i] = &strs[i]
 	}
-	t.send(bounded, cmds)
+	t.carry(ctx, bounded, writing, dks, cmds)
 
-	now := readClocks()
+	var now clocks
 	var takeovers []swap
 	var taken []int // keys of takeovers
 	failures, last := 0, error(nil)
@@ -231,6 +243,9 @@ func (t *tier[V]) lease(ctx context.Context, keys []string, found []dewar.Found[
 		case err == redis.Nil, err == nil && raw == asString(tokens[i][:]):
 			*f = dewar.Found[V]{State: dewar.RemoteGranted, Fence: tokens[i]}
 		case err == nil:
+			if now == (clocks{}) {
+				now = t.clock.read(ctx)
+			}
 			if t.judge(raw, keys[i], now, f) != remainsAsIs {
 				takeovers = append(takeovers, swap{
 					dk:   dks[i],
@@ -303,11 +318,12 @@ func (t *tier[V]) seize(ctx context.Context, keys []string, found []dewar.Found[
 	tokens := newTokens(len(keys))
 	stats := make([]onceStatus, len(keys))
 	cmds := make([]redis.Cmder, len(keys))
-	for i, dk := range t.keys.redisKeys(keys) {
+	dks := t.keys.redisKeys(keys)
+	for i, dk := range dks {
 		stats[i].StatusCmd = redis.NewStatusCmd(bounded, "set", dk, asString(tokens[i][:]), "px", t.leasePX)
 		cmds[i] = &stats[i]
 	}
-	t.send(bounded, cmds)
+	t.carry(ctx, bounded, writing, dks, cmds)
 	failures, last := 0, error(nil)
 	for i := range stats {
 		if err := stats[i].Err(); err != nil {
@@ -353,12 +369,15 @@ func (t *tier[V]) Stats() dewar.RemoteStats {
 		Corrupt: t.corrupt.Load(),
 		Refused: t.refused.Load(),
 		Errors:  t.errors.Load(),
+		Denied:  t.denied.Load(),
+
+		OpenBreakers: t.nodes.open(),
 	}
 }
 
 // Close implements dewar.RemoteTier. What is sent already ends by itself,
 // bounded by Timeout; what is asked afterwards fails with dewar.ErrClosed.
 func (t *tier[V]) Close() error {
-	t.closed.Store(true)
+	t.stop()
 	return nil
 }

@@ -25,12 +25,71 @@ type wire struct {
 	timeout time.Duration // 0: by size
 	log     *slog.Logger
 
+	nodes *nodes
+	clock *redisClock
+	back  *background
+
 	closed atomic.Bool
 	mean   atomic.Int64 // moving average of the sizes of values read, bytes
 
-	errors   atomic.Uint64
-	down     atomic.Bool  // told the log that Redis fails, not yet that it is back
-	lastWarn atomic.Int64 // when it was told, on dewar.Clock; 0: never
+	errors     atomic.Uint64
+	denied     atomic.Uint64
+	down       atomic.Bool  // told the log that Redis fails, not yet that it is back
+	lastWarn   atomic.Int64 // when it was told, on dewar.Clock; 0: never
+	lastDenied atomic.Int64 // when the log was told of a refusal, likewise
+}
+
+// start makes what w needs besides its plain fields and gets ready in the
+// background what can be: the table of slots, and Redis's knowledge of the
+// scripts. clockKey is the Redis key whose node tells the time.
+func (w *wire) start(wall func() time.Time, clockKey string) {
+	w.back = newBackground()
+	w.nodes = newNodes(w, w.back)
+	w.clock = newRedisClock(func(ctx context.Context) (time.Time, error) { return w.serverTime(ctx, clockKey) }, wall, w.log)
+	w.back.start(func(ctx context.Context) {
+		if !w.single {
+			w.nodes.look(ctx)
+		}
+		w.loadScripts(ctx)
+	})
+}
+
+// stop ends what start began and refuses what is asked from now on.
+func (w *wire) stop() {
+	w.closed.Store(true)
+	w.back.stop()
+}
+
+// serverTime asks the node of key for the time: on a Cluster all processes ask
+// the same one.
+func (w *wire) serverTime(ctx context.Context, key string) (time.Time, error) {
+	bounded, cancel, err := w.bound(ctx, 0)
+	if err != nil {
+		return time.Time{}, err
+	}
+	defer cancel()
+	v, err := w.nodes.of(key).reads.allow()
+	if err != nil {
+		return time.Time{}, err
+	}
+	verdict := errUncounted
+	defer func() { v.end(verdict) }()
+	var asked interface {
+		Time(ctx context.Context) *redis.TimeCmd
+	} = w.client
+	if cluster, ok := w.client.(interface {
+		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+	}); ok {
+		primary, err := cluster.MasterForKey(bounded, key)
+		if err != nil {
+			verdict = blame(ctx, err)
+			return time.Time{}, err
+		}
+		asked = primary
+	}
+	at, err := asked.Time(bounded).Result()
+	verdict = blame(ctx, err)
+	return at, err
 }
 
 // bound returns ctx with the bound of one round trip in which about size bytes
@@ -68,8 +127,8 @@ func (*onceString) NoRetry() bool { return true }
 func (*onceStatus) NoRetry() bool { return true }
 func (*onceInt) NoRetry() bool    { return true }
 
-// send carries out cmds in one round trip per node. Every command that was
-// not answered has an error afterwards.
+// send carries out cmds in one round trip per node, past no breaker. Every
+// command that was not answered has an error afterwards.
 func (w *wire) send(ctx context.Context, cmds []redis.Cmder) {
 	switch len(cmds) {
 	case 0:
@@ -105,11 +164,30 @@ func setErrs(cmds []redis.Cmder, err error) {
 // returns the error to tell. ctx is the caller's: when that is done, it was
 // not Redis that failed.
 func (w *wire) failed(ctx context.Context, op string, err error) error {
+	if errors.Is(err, ErrBreakerOpen) {
+		return err // nothing was sent
+	}
 	w.errors.Add(1)
-	if ctx.Err() == nil {
+	switch {
+	case isDenied(err):
+		w.denied.Add(1)
+		w.wasDenied(op, err)
+	case ctx.Err() == nil:
 		w.wentDown(op, err)
 	}
 	return fmt.Errorf("redistier: %s: %w", op, err)
+}
+
+// deniedEvery is the least time between two alarms: they last until somebody
+// mends the password or the ACL.
+const deniedEvery = time.Minute
+
+func (w *wire) wasDenied(op string, err error) {
+	last, now := w.lastDenied.Load(), max(1, dewar.Clock())
+	if last != 0 && now-last < int64(deniedEvery) || !w.lastDenied.CompareAndSwap(last, now) {
+		return
+	}
+	w.log.Error("dewar: Redis denies access; the cache goes on without it", "name", w.name, "op", op, "error", err)
 }
 
 // warnEvery is the least time between two warnings.
@@ -143,115 +221,6 @@ func isWrongType(err error) bool {
 	return ok && strings.Contains(err.Error(), "WRONGTYPE")
 }
 
-// fetch gets the values of at most maxBatch keys and calls take for each of
-// them, in order. The string is gone when take returns. It is called with redis.Nil for what is absent, with an error that
-// isWrongType for what is not a string, if that can be told.
-func (w *wire) fetch(ctx context.Context, dks []string, take func(i int, raw string, err error)) {
-	bounded, cancel, err := w.bound(ctx, int64(len(dks))*w.mean.Load())
-	if err != nil {
-		for i := range dks {
-			take(i, "", err)
-		}
-		return
-	}
-	defer cancel()
-
-	var present, size int
-	answered := false
-	each := func(i int, raw string, err error) {
-		switch {
-		case err == nil:
-			present++
-			size += len(raw)
-			answered = true
-		case errors.Is(err, redis.Nil), isWrongType(err):
-			answered = true
-		}
-		take(i, raw, err)
-	}
-	if w.single && len(dks) > 1 {
-		w.fetchMany(ctx, bounded, dks, each)
-	} else {
-		w.fetchEach(ctx, bounded, dks, each)
-	}
-	if answered {
-		w.wentWell()
-	}
-	if present > 0 {
-		mean := w.mean.Load()
-		w.mean.Store(mean + (int64(size/present)-mean)/8) // a lost update does not matter
-	}
-}
-
-// fetchMany asks the one node by MGET, which answers nil for other types. The
-// strings that each is called with are gone when it returns.
-func (w *wire) fetchMany(ctx, bounded context.Context, dks []string, each func(i int, raw string, err error)) {
-	args := make([]any, 1, 1+len(dks))
-	args[0] = "mget"
-	// By pointer, which go-redis takes as well: a string would be allocated
-	// once more for each key. A hook of the client's that looks at arguments
-	// sees pointers.
-	for i := range dks {
-		args = append(args, &dks[i])
-	}
-	reply := replies.Get().(*rawReply)
-	defer reply.put()
-	cmd := redis.NewRawWriteToCmd(bounded, reply, args...)
-	w.send(bounded, []redis.Cmder{cmd})
-	err := cmd.Err()
-	if err == nil {
-		err = reply.cut(len(dks), each)
-	} else if bounded.Err() == nil {
-		// go-redis never repeats a raw command, as half of its reply may have
-		// been written. Reading may be repeated: the usual way, with retries.
-		err = w.fetchAgain(bounded, args, each)
-	}
-	if err != nil {
-		err = w.failed(ctx, "MGET", err)
-		for i := range dks {
-			each(i, "", err)
-		}
-	}
-}
-
-// fetchAgain is fetchMany's second try. Unless it returns an error it calls
-// each.
-func (w *wire) fetchAgain(bounded context.Context, args []any, each func(i int, raw string, err error)) error {
-	cmd := redis.NewSliceCmd(bounded, args...)
-	w.send(bounded, []redis.Cmder{cmd})
-	vals, err := cmd.Result()
-	if err != nil {
-		return err
-	}
-	if len(vals) != len(args)-1 {
-		return fmt.Errorf("%d values for %d keys", len(vals), len(args)-1)
-	}
-	for i, val := range vals {
-		if raw, ok := val.(string); ok {
-			each(i, raw, nil)
-		} else {
-			each(i, "", redis.Nil)
-		}
-	}
-	return nil
-}
-
-// fetchEach asks by GETs, which a Cluster client sends to the node of each.
-func (w *wire) fetchEach(ctx, bounded context.Context, dks []string, each func(i int, raw string, err error)) {
-	cmds := make([]redis.Cmder, len(dks))
-	for i, dk := range dks {
-		cmds[i] = redis.NewStringCmd(bounded, "get", dk)
-	}
-	w.send(bounded, cmds)
-	for i, cmd := range cmds {
-		raw, err := cmd.(*redis.StringCmd).Result()
-		if err != nil && err != redis.Nil && !isWrongType(err) {
-			err = w.failed(ctx, "GET", err)
-		}
-		each(i, raw, err)
-	}
-}
-
 // unlink deletes at most maxBatch keys. It is the one write that go-redis may
 // repeat: a deletion that runs twice, or late, costs a load and no more.
 func (w *wire) unlink(ctx context.Context, dks []string, errs []error) {
@@ -268,7 +237,7 @@ func (w *wire) unlink(ctx context.Context, dks []string, errs []error) {
 			args = append(args, dk)
 		}
 		cmd := redis.NewIntCmd(bounded, args...)
-		w.send(bounded, []redis.Cmder{cmd})
+		w.carry(ctx, bounded, writing, nil, []redis.Cmder{cmd})
 		if err := cmd.Err(); err != nil {
 			fill(errs, w.failed(ctx, "UNLINK", err))
 			return
@@ -281,7 +250,7 @@ func (w *wire) unlink(ctx context.Context, dks []string, errs []error) {
 	for i, dk := range dks {
 		cmds[i] = redis.NewIntCmd(bounded, "unlink", dk)
 	}
-	w.send(bounded, cmds)
+	w.carry(ctx, bounded, writing, dks, cmds)
 	for i, cmd := range cmds {
 		if errs[i] = cmd.Err(); errs[i] != nil {
 			errs[i] = w.failed(ctx, "UNLINK", errs[i])
