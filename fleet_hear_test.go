@@ -55,6 +55,7 @@ func TestAnAnnouncedExpiryLeavesTheLocalCopyAsFallback(t *testing.T) {
 		b.want("k", "k@0")
 		a.must(a.Expire(t.Context(), "k"))
 		synctest.Wait()
+		b.chaos.Down(true) // so that the remote copy is not at hand
 		origin.fail(errOrigin)
 		if r, err := b.GetResult(t.Context(), "k"); err != nil || r.Status != dewar.StatusStale {
 			t.Errorf("%+v, %v", r, err)

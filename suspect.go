@@ -54,11 +54,21 @@ func (c *Cache[K, V]) trusts(key string, e *Entry[V]) bool {
 	if d.maxAge > 0 && now-e.Loaded > d.maxAge {
 		return false
 	}
-	return e.Loaded > d.since || now < c.doubts.paused.Load() || c.table.wasChecked(key)
+	return c.vouched(d, e, now) || c.table.wasChecked(key)
+}
+
+// vouched reports whether a doubted entry need not be looked up.
+func (c *Cache[K, V]) vouched(d *doubt, e *Entry[V], now int64) bool {
+	return e.Loaded > d.since || now < c.doubts.paused.Load()
 }
 
 // judge is the pure judge for a local entry, doubts included.
 func (c *Cache[K, V]) judge(key string, e *Entry[V], now int64, o readOptions) verdict {
+	return c.judgeDoubted(e, now, o, func() bool { return c.table.wasChecked(key) })
+}
+
+// judgeDoubted is judge for whoever may hold the lock of the key's shard.
+func (c *Cache[K, V]) judgeDoubted(e *Entry[V], now int64, o readOptions, checked func() bool) verdict {
 	d := c.doubts.now.Load()
 	if d == nil || e == nil {
 		return judge(&c.rules, e, now, o)
@@ -67,7 +77,7 @@ func (c *Cache[K, V]) judge(key string, e *Entry[V], now int64, o readOptions) v
 		o.hasMaxAge, o.maxAge = true, d.maxAge
 	}
 	v := judge(&c.rules, e, now, o)
-	if (v == verdictHit || v == verdictDue || v == verdictNegative) && !c.trusts(key, e) {
+	if (v == verdictHit || v == verdictDue || v == verdictNegative) && !c.vouched(d, e, now) && !checked() {
 		return verdictCheck
 	}
 	return v
@@ -129,12 +139,16 @@ func (ch *checked) add(key string, loaded int64, held func(string) bool) {
 	ch.keys[key] = struct{}{}
 }
 
+func (ch *checked) has(key string) bool {
+	_, ok := ch.keys[key]
+	return ok
+}
+
 func (t *table[K, V]) wasChecked(key string) bool {
 	s, _ := t.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	_, ok := s.checked.keys[key]
-	return ok
+	return s.checked.has(key)
 }
 
 // doubtAll begins a doubt in everything that is kept now: what was read in the

@@ -22,9 +22,9 @@ type table[K comparable, V any] struct {
 	seed   maphash.Seed
 	local  LocalTier[V]
 	rules  *rules
-	judge  func(key string, e *Entry[V], now int64, o readOptions) verdict // Cache.judge
-	wg     *sync.WaitGroup                                                 // counts flights and writes: it grows under a lock, where closed is false
-	writes atomic.Uint64                                                   // Sets, Invalidates and Expires so far, the fleet's too: the source of generations
+	judge  func(e *Entry[V], now int64, o readOptions, checked func() bool) verdict // Cache.judgeDoubted
+	wg     *sync.WaitGroup                                                          // counts flights and writes: it grows under a lock, where closed is false
+	writes atomic.Uint64                                                            // Sets, Invalidates and Expires so far, the fleet's too: the source of generations
 	shards [shardCount]shard[K, V]
 
 	// barred counts what keeps this process away from the remote copies of all
@@ -64,7 +64,7 @@ type failure struct {
 }
 
 func newTable[K comparable, V any](c *Cache[K, V]) *table[K, V] {
-	t := &table[K, V]{seed: maphash.MakeSeed(), local: c.local, rules: &c.rules, judge: c.judge, wg: &c.wg}
+	t := &table[K, V]{seed: maphash.MakeSeed(), local: c.local, rules: &c.rules, judge: c.judgeDoubted, wg: &c.wg}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.flights = make(map[string]*flight[K, V])
@@ -160,7 +160,7 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 			return c
 		}
 	} else if !n.reload && !n.origin && current != seen {
-		if c.verdict = t.judge(key, current, now, n.readOptions); c.verdict > verdictCheck {
+		if c.verdict = t.judge(current, now, n.readOptions, func() bool { return s.checked.has(key) }); c.verdict > verdictCheck {
 			c.entry = current
 			return c
 		}
