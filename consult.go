@@ -185,7 +185,12 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		}
 		return false
 	case RemoteValue:
-		f.hold(found.Fence, false, deadAt(&c.rules, &found.Entry))
+		if detached := f.hold(found.Fence, false, deadAt(&c.rules, &found.Entry)); detached && !f.need.reload && !f.need.origin {
+			// Whoever has written the key since may wait for this flight too, if
+			// it was all keys at once that were written: ask again.
+			c.settle(f, loadedElsewhere[V]())
+			return true
+		}
 	default:
 		return false
 	}
@@ -226,11 +231,13 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 	return false
 }
 
-// hold notes what the flight may write over.
-func (f *flight[K, V]) hold(fence Fence, leased bool, lapse int64) {
+// hold notes what the flight may write over. It reports whether the flight is
+// detached: then what it found may have been written over since.
+func (f *flight[K, V]) hold(fence Fence, leased bool, lapse int64) (detached bool) {
 	f.shard.mu.Lock()
 	defer f.shard.mu.Unlock()
 	f.fence, f.leased, f.lapse = fence, leased, lapse
+	return f.detached
 }
 
 // holdRefresh notes the flight's refresh lease.

@@ -52,45 +52,11 @@ func (e *echoes[K, V]) heard(c *Cache[K, V], place Place) {
 	}
 }
 
-// missed takes in that announcements may have been missed: it returns the keys,
-// marked, whose writes they may have concerned, and whether there may be more.
-func (e *echoes[K, V]) missed(c *Cache[K, V]) (again []string, all bool) {
+// forget forgets all, and reports whether some had been forgotten before.
+func (e *echoes[K, V]) forget() (lost bool) {
 	e.mu.Lock()
-	queue := e.queue
-	e.queue, all, e.lost = nil, e.lost, false
-	e.mu.Unlock()
-	for _, q := range queue {
-		if c.table.missedEcho(q.key) {
-			again = append(again, q.key)
-		}
-	}
-	c.table.missedRunning()
-	return again, all
-}
-
-// missedEcho marks a key whose announced write has not been heard of. A write
-// that is still running does the same at its end.
-func (t *table[K, V]) missedEcho(key string) bool {
-	s, _ := t.of(key)
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	o := s.own[key]
-	if o == nil || s.closed || o.running > 0 {
-		return false
-	}
-	delete(s.own, key)
-	s.marks[key] = mark{s.marks[key].writes + 1, t.writes.Load()}
-	return true
-}
-
-// missedRunning makes all writes under way delete once more at their end.
-func (t *table[K, V]) missedRunning() {
-	for i := range t.shards {
-		s := &t.shards[i]
-		s.mu.Lock()
-		for _, o := range s.own {
-			o.again = o.again || o.running > 0
-		}
-		s.mu.Unlock()
-	}
+	defer e.mu.Unlock()
+	lost = e.lost
+	e.queue, e.lost = nil, false
+	return lost
 }

@@ -200,26 +200,69 @@ func (h *fleet[K, V]) repeat(keys []string, announce bool) {
 }
 
 // AnnouncedAll takes in that everything was invalidated.
-func (h *fleet[K, V]) AnnouncedAll() {
-	if h.c.table.overwriteAll(false) == nil {
-		h.c.pins.pokeAll()
+func (h *fleet[K, V]) AnnouncedAll(adopt func()) {
+	c := h.c
+	var again []string
+	err := c.table.overwriteAll(false, func() {
+		adopt()
+		again = c.table.againLocked()
+	})
+	if err == nil {
+		c.pins.pokeAll()
+		h.repeat(again, true)
 	}
 }
 
 // Missed doubts all that is kept locally, and deletes once more what may have
 // been written by others at the same time as by us.
-func (h *fleet[K, V]) Missed() {
+func (h *fleet[K, V]) Missed(adopt func()) {
 	c := h.c
-	since := c.table.doubtAll()
+	var again []string
+	since := c.table.doubtAll(func() {
+		if adopt != nil {
+			adopt()
+		}
+		again = c.table.againLocked()
+	})
 	c.doubts.change(func(d *doubt) { d.since = since })
 	c.doubts.paused.Store(0)
-	again, all := c.echoes.missed(c)
 	h.repeat(again, true)
-	if all && c.table.enter() {
+	if c.echoes.forget() && c.table.enter() {
 		c.journal.addAll()
 		c.wg.Done()
 	}
 	c.log.Warn("dewar: announcements of the fleet may have been missed; what is kept locally is compared with the remote tier as it is read")
+}
+
+// againLocked marks the keys of all writes of ours that have ended and were not
+// heard of, to be deleted once more, and makes those under way do the same at
+// their end: other processes may have written the keys at the same time,
+// unheard, or under an epoch that we did not use yet:
+//
+//	A:                          B: InvalidateAll: the next epoch
+//	                            C: hears of it, loads k
+//	commits k, Invalidate(k)
+//	deletes k under the old epoch
+//	hears of the next epoch, and would find what C has loaded
+//
+// All shards are locked.
+func (t *table[K, V]) againLocked() (keys []string) {
+	for i := range t.shards {
+		s := &t.shards[i]
+		if s.closed {
+			return keys
+		}
+		for key, o := range s.own {
+			if o.running > 0 {
+				o.again = true
+				continue
+			}
+			delete(s.own, key)
+			s.marks[key] = mark{s.marks[key].writes + 1, t.writes.Load()}
+			keys = append(keys, key)
+		}
+	}
+	return keys
 }
 
 // Deaf takes in that announcements have stopped coming.

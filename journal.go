@@ -79,7 +79,7 @@ func (j *journal[K, V]) addAll() {
 	j.startLocked()
 	j.mu.Unlock()
 	if known {
-		j.c.table.unbar()
+		j.c.table.lift()
 	}
 }
 
@@ -139,7 +139,8 @@ func (j *journal[K, V]) try() (tried, confirmed int) {
 		if j.c.remote.NextEpoch(ctx) != nil {
 			return 1, 0
 		}
-		return 1, j.doneAll(upTo)
+		j.doneAll(ctx, upTo)
+		return 1, 1
 	}
 	for _, announce := range []bool{true, false} {
 		keys, added := j.some(announce)
@@ -162,7 +163,7 @@ func (j *journal[K, V]) wantsAll() (all bool, upTo uint64) {
 
 // doneAll takes in that the name has moved to another epoch: what was pending
 // before is gone with the one it left.
-func (j *journal[K, V]) doneAll(upTo uint64) int {
+func (j *journal[K, V]) doneAll(ctx context.Context, upTo uint64) {
 	var gone []string
 	j.mu.Lock()
 	j.all = false
@@ -176,8 +177,7 @@ func (j *journal[K, V]) doneAll(upTo uint64) int {
 	for _, key := range gone {
 		j.c.table.unmark(key)
 	}
-	j.c.table.unbar()
-	return 1
+	j.c.delete(ctx, j.c.table.unbar(), true)
 }
 
 // some returns pending keys, at most a batch.

@@ -47,9 +47,9 @@ const (
 // another process writes it is promised no more than that it settles.
 var playKeys = []string{"shared0", "shared1", "shared2", "own0", "own1", "own2"}
 
-// settled is within what another process must have heard of a write: the
-// longest pause, and what finding a gap takes.
-const settled = 12 * time.Second
+// settled is within what another process must have heard of a write: two of the
+// longest pauses, one after the other, and what finding a gap takes.
+const settled = 20 * time.Second
 
 func (p *play) rand(stream uint64) *rand.Rand { return rand.New(rand.NewPCG(p.seed, stream)) }
 
@@ -191,7 +191,7 @@ func (p *play) run() {
 		}
 		for k, want := range p.versions {
 			for {
-				v, err := cache.Get(context.Background(), k)
+				v, err := cache.Get(context.Background(), k, dewar.NoStale())
 				if errors.Is(err, errOrigin) {
 					continue
 				}

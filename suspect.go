@@ -153,10 +153,11 @@ func (t *table[K, V]) wasChecked(key string) bool {
 
 // doubtAll begins a doubt in everything that is kept now: what was read in the
 // remote tier before is not promoted, and nothing counts as checked. It
-// returns since when.
-func (t *table[K, V]) doubtAll() (since int64) {
+// returns since when. then is called at the end of the section.
+func (t *table[K, V]) doubtAll(then func()) (since int64) {
 	t.lockAll()
 	defer t.unlockAll()
+	defer then()
 	since = Clock()
 	gen := t.writes.Add(1)
 	for i := range t.shards {

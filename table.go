@@ -231,8 +231,8 @@ func (t *table[K, V]) moveLocked(s *shard[K, V], stripe int, key string, edit fu
 
 // overwriteAll is overwrite for every key there is: everything local is gone
 // when it returns. If barred, this process keeps away from all remote copies
-// until unbar.
-func (t *table[K, V]) overwriteAll(bar bool) error {
+// until unbar. then is called at the end of the section.
+func (t *table[K, V]) overwriteAll(bar bool, then func()) error {
 	t.lockAll()
 	defer t.unlockAll()
 	if t.shards[0].closed {
@@ -242,6 +242,7 @@ func (t *table[K, V]) overwriteAll(bar bool) error {
 		t.barred++
 		t.wg.Add(1)
 	}
+	defer then()
 	gen := t.writes.Add(1)
 	for i := range t.shards {
 		s := &t.shards[i]
@@ -266,17 +267,26 @@ func (s *shard[K, V]) moveAllLocked(gen uint64) {
 	}
 }
 
-// bar and unbar change what keeps this process away from all remote copies.
+// bar, lift and unbar change what keeps this process away from all remote copies.
 func (t *table[K, V]) bar() {
 	t.lockAll()
 	defer t.unlockAll()
 	t.barred++
 }
 
-func (t *table[K, V]) unbar() {
+func (t *table[K, V]) lift() {
 	t.lockAll()
 	defer t.unlockAll()
 	t.barred--
+}
+
+// unbar returns keys that are to be deleted once more, in the epoch into which
+// this process has moved.
+func (t *table[K, V]) unbar() (again []string) {
+	t.lockAll()
+	defer t.unlockAll()
+	t.barred--
+	return t.againLocked()
 }
 
 // lockAll locks all shards in their order; nobody else holds two.

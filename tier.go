@@ -234,15 +234,18 @@ type RemoteEvents interface {
 	Announced(Announcement)
 
 	// AnnouncedAll is called when the name has moved to another epoch because
-	// everything was invalidated. The tier uses the new epoch already. Own
+	// everything was invalidated. It calls adopt, by which the tier goes over to
+	// that epoch, at a moment at which no read can come in between. Own
 	// NextEpochs are not told.
-	AnnouncedAll()
+	AnnouncedAll(adopt func())
 
 	// Missed is called when announcements may have been missed, or deletions
 	// lost with the server that had answered them: what is kept locally must be
 	// compared with the remote tier before it counts as fresh again. It is
-	// called before any announcement that came after what was missed.
-	Missed()
+	// called before any announcement that came after what was missed. If the
+	// name has moved to another epoch, adopt is as in AnnouncedAll; otherwise it
+	// is nil.
+	Missed(adopt func())
 
 	// Deaf is called when announcements have stopped coming in; with maxAge
 	// above 0, entries loaded longer ago than that are then no longer fresh.

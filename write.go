@@ -69,7 +69,7 @@ func (c *Cache[K, V]) Invalidate(ctx context.Context, keys ...K) error {
 // found again, and the origin is asked anew for all that is read. Errors and
 // ctx are as with Invalidate.
 func (c *Cache[K, V]) InvalidateAll(ctx context.Context) error {
-	if err := c.table.overwriteAll(c.remote != nil); err != nil {
+	if err := c.table.overwriteAll(c.remote != nil, func() {}); err != nil {
 		return err
 	}
 	c.pins.pokeAll()
@@ -80,11 +80,11 @@ func (c *Cache[K, V]) InvalidateAll(ctx context.Context) error {
 	return c.behind(ctx, func(limited context.Context) {
 		defer c.wg.Done() // counted since overwriteAll
 		if err = c.remote.NextEpoch(limited); err == nil {
-			c.table.unbar()
+			c.delete(limited, c.table.unbar(), true)
 			return
 		}
 		c.journal.addAll()
-		c.table.unbar() // the journal's bar stands
+		c.table.lift() // the journal's bar stands
 		err = fmt.Errorf("%w: %w", ErrInvalidationPending, err)
 	}, func() error { return err })
 }

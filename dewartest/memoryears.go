@@ -17,6 +17,7 @@ type notice struct {
 	announced dewar.Announcement // unless epoch is set
 	epoch     uint64             // the name has moved there
 	failover  bool               // and this is why
+	under     uint64             // the epoch of what was announced
 
 	due   int64 // when it is to be heard, on dewar.Clock
 	lost  bool  // it is not heard, but found to be missing
@@ -137,7 +138,7 @@ func (e *ear[V]) listen() time.Duration {
 		case next != nil && (next.failover || !e.gap):
 			e.hear(next)
 		case e.gap && (next != nil || e.deaf.Load() || now >= e.found && !missing):
-			e.findGap()
+			e.findGap(0)
 		case e.deaf.Load():
 			e.deaf.Store(false)
 			e.events.Hearing()
@@ -177,16 +178,20 @@ func (e *ear[V]) peek(now int64) (*notice, int64) {
 }
 
 // findGap tells that something was missed. Like a real tier it then compares
-// epochs, and cannot know why the name has moved.
-func (e *ear[V]) findGap() {
+// epochs, and cannot know why the name has moved. failedOver is the epoch into
+// which a failover has moved it, or 0.
+func (e *ear[V]) findGap(failedOver uint64) {
 	e.gap = false
 	e.tier.gaps.Add(1)
-	moved := e.moved
+	all := e.moved
 	e.moved = 0
-	e.adopt(moved)
-	e.events.Missed()
-	if moved > 0 && !e.closed() {
-		e.events.AnnouncedAll()
+	var adopt func()
+	if to := max(all, failedOver); to > 0 {
+		adopt = func() { e.adopt(to) }
+	}
+	e.events.Missed(adopt)
+	if all > 0 && !e.closed() {
+		e.events.AnnouncedAll(func() {})
 	}
 }
 
@@ -195,15 +200,15 @@ func (e *ear[V]) hear(n *notice) {
 	e.mu.Lock()
 	e.queue = e.queue[1:]
 	e.mu.Unlock()
-	e.adopt(n.epoch)
 	switch {
 	case n.failover:
-		e.findGap() // and whatever else was missed
+		e.findGap(n.epoch) // and whatever else was missed
 	case n.epoch > 0:
 		// Also when the tier has moved further itself meanwhile: it may have
 		// kept something between its own step and this one.
-		e.events.AnnouncedAll()
+		e.events.AnnouncedAll(func() { e.adopt(n.epoch) })
 	default:
+		n.announced.Elsewhere = n.announced.Elsewhere || n.under != e.used()
 		if !n.announced.Own {
 			e.tier.heard.Add(uint64(len(n.announced.Keys)))
 		}
@@ -216,6 +221,13 @@ func (e *ear[V]) adopt(epoch uint64) {
 	e.tier.srv.mu.Lock()
 	defer e.tier.srv.mu.Unlock()
 	e.tier.epoch = max(e.tier.epoch, epoch)
+}
+
+// used returns the epoch that the tier uses.
+func (e *ear[V]) used() uint64 {
+	e.tier.srv.mu.Lock()
+	defer e.tier.srv.mu.Unlock()
+	return e.tier.epoch
 }
 
 // silence returns for how long the ear has heard nothing because it is deaf.

@@ -39,8 +39,18 @@ func (d *diary) Announced(a dewar.Announcement) {
 	}
 	d.note("%s %d %q at %d", who, a.Kind, a.Keys, a.Place.Time)
 }
-func (d *diary) AnnouncedAll()          { d.note("all") }
-func (d *diary) Missed()                { d.note("missed") }
+func (d *diary) AnnouncedAll(adopt func()) {
+	adopt()
+	d.note("all")
+}
+
+func (d *diary) Missed(adopt func()) {
+	if adopt != nil {
+		adopt()
+	}
+	d.note("missed")
+}
+
 func (d *diary) Deaf(max time.Duration) { d.note("deaf %v", max) }
 func (d *diary) Hearing()               { d.note("hearing") }
 

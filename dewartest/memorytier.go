@@ -256,7 +256,7 @@ func (t *memoryTier[V]) Announce(ctx context.Context, kind dewar.AnnouncementKin
 			places[i], errs[i] = place, nil
 		}
 		for _, e := range n.ears {
-			e.push(notice{announced: dewar.Announcement{
+			e.push(notice{under: t.epochLocked(), announced: dewar.Announcement{
 				Kind: kind, Place: place, Keys: slices.Clone(keys[at:end]),
 				Own: e.tier == t, Elsewhere: e.tier.schema != t.schema,
 			}})

@@ -84,7 +84,7 @@ func (w *wrongTier) Close() error {
 type wrongEvents struct {
 	dewar.RemoteEvents
 	announced func(dewar.Announcement)
-	all       func()
+	all       func(adopt func())
 }
 
 func (w *wrongEvents) Announced(a dewar.Announcement) {
@@ -95,12 +95,12 @@ func (w *wrongEvents) Announced(a dewar.Announcement) {
 	w.RemoteEvents.Announced(a)
 }
 
-func (w *wrongEvents) AnnouncedAll() {
+func (w *wrongEvents) AnnouncedAll(adopt func()) {
 	if w.all != nil {
-		w.all()
+		w.all(adopt)
 		return
 	}
-	w.RemoteEvents.AnnouncedAll()
+	w.RemoteEvents.AnnouncedAll(adopt)
 }
 
 // wrongly opens a tier that breakIt has got at; both arguments are to be changed.
@@ -266,17 +266,17 @@ var brokenRemotes = map[string]struct {
 		w.nextEpoch = func(context.Context) error { return nil }
 	}), []string{"NextEpochHidesEverything", "NextEpochIsToldToTheOthersOnce"}},
 	"does not tell of epochs": {wrongly(func(_ *wrongTier, e *wrongEvents) {
-		e.all = func() {}
+		e.all = func(adopt func()) { adopt() }
 	}), []string{"NextEpochIsToldToTheOthersOnce"}},
 	"tells of epochs twice": {wrongly(func(_ *wrongTier, e *wrongEvents) {
-		e.all = func() {
-			e.RemoteEvents.AnnouncedAll()
-			e.RemoteEvents.AnnouncedAll()
+		e.all = func(adopt func()) {
+			e.RemoteEvents.AnnouncedAll(adopt)
+			e.RemoteEvents.AnnouncedAll(adopt)
 		}
 	}), []string{"NextEpochIsToldToTheOthersOnce"}},
 	"tells its own epochs": {wrongly(func(w *wrongTier, e *wrongEvents) {
 		w.nextEpoch = func(ctx context.Context) error {
-			defer e.RemoteEvents.AnnouncedAll()
+			defer e.RemoteEvents.AnnouncedAll(func() {})
 			return w.RemoteTier.NextEpoch(ctx)
 		}
 	}), []string{"NextEpochIsToldToTheOthersOnce"}},

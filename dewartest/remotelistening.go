@@ -44,8 +44,21 @@ func (l *listening) Announced(a dewar.Announcement) {
 	l.tell(func() { l.heard = append(l.heard, a) })
 }
 
-func (l *listening) AnnouncedAll()      { l.tell(func() { l.epochs++ }) }
-func (l *listening) Missed()            { l.tell(func() {}) }
+func (l *listening) AnnouncedAll(adopt func()) {
+	l.tell(func() {
+		adopt()
+		l.epochs++
+	})
+}
+
+func (l *listening) Missed(adopt func()) {
+	l.tell(func() {
+		if adopt != nil {
+			adopt()
+		}
+	})
+}
+
 func (l *listening) Deaf(time.Duration) { l.tell(func() {}) }
 func (l *listening) Hearing()           { l.tell(func() {}) }
 
