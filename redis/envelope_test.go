@@ -18,7 +18,7 @@ var update = flag.Bool("update", false, "write golden files that are missing")
 // goldenKeys is the keyspace and goldenLong the hashed key of the golden
 // files.
 var (
-	goldenKeys = newKeyspace("dewar", "videos", "0")
+	goldenKeys = newKeyspace("dewar", "videos", "0", 0)
 	goldenLong = strings.Repeat("long key ", 30)
 )
 
@@ -112,7 +112,7 @@ func TestChecksumCoversHeadKeyAndPayload(t *testing.T) {
 	if goldenKeys.parse(raw, "l", &got) == isEntry {
 		t.Error("passes for another key")
 	}
-	if newKeyspace("dewar", "other", "0").parse(raw, "k", &got) == isEntry {
+	if newKeyspace("dewar", "other", "0", 0).parse(raw, "k", &got) == isEntry {
 		t.Error("passes for another cache")
 	}
 }

@@ -50,7 +50,7 @@ func (t *tier[V]) fill(ctx context.Context, fills []dewar.Fill[V]) (n int, err e
 		buffers.Put(pooled)
 	}()
 
-	now := readClocks()
+	ks, now := t.keys.Load(), readClocks()
 	swaps := make([]swap, 0, min(len(fills), maxBatch))
 	ends := make([]int, 0, cap(swaps)) // of each swap's value in buf, which moves while it grows
 	owner := make([]int, 0, cap(swaps))
@@ -63,10 +63,10 @@ func (t *tier[V]) fill(ctx context.Context, fills []dewar.Fill[V]) (n int, err e
 			f.Err = dewar.ErrFenced
 			continue
 		}
-		s := swap{dk: t.keys.redisKey(f.Key), seen: asString(f.Fence[:])}
+		s := swap{dk: ks.redisKey(f.Key), seen: asString(f.Fence[:])}
 		if f.Dead > now.mono {
 			s.px = millis(time.Duration(f.Dead - now.mono))
-			if buf, f.Err = t.encode(buf, f, t.keys.hashed(s.dk), now); f.Err != nil {
+			if buf, f.Err = t.encode(ks, buf, f, ks.hashed(s.dk), now); f.Err != nil {
 				continue
 			}
 		}
@@ -109,7 +109,7 @@ func (t *tier[V]) settle(ctx context.Context, fills []dewar.Fill[V], swaps []swa
 
 // encode appends the envelope of f to dst. On an error, which is
 // dewar.ErrUnencodable, it returns dst.
-func (t *tier[V]) encode(dst []byte, f *dewar.Fill[V], hashed bool, now clocks) ([]byte, error) {
+func (t *tier[V]) encode(ks *keyspace, dst []byte, f *dewar.Fill[V], hashed bool, now clocks) ([]byte, error) {
 	env := envelope{
 		fence:  newFence(kindValue),
 		loaded: now.toUnix(f.Entry.Loaded),
@@ -138,7 +138,7 @@ func (t *tier[V]) encode(dst []byte, f *dewar.Fill[V], hashed bool, now clocks) 
 			return dst, fmt.Errorf("%w: %d bytes are more than MaxValue, %d", dewar.ErrUnencodable, size, t.maxValue)
 		}
 	}
-	t.keys.closeEnvelope(out[len(dst):], f.Key)
+	ks.closeEnvelope(out[len(dst):], f.Key)
 	return out, nil
 }
 
@@ -156,7 +156,7 @@ func (t *tier[V]) appendValue(dst []byte, v V) (out []byte, err error) {
 // Release implements dewar.RemoteTier.
 func (t *tier[V]) Release(ctx context.Context, fills []dewar.Fill[V]) {
 	rest, err := inBatches(len(fills), func(i, j int) error {
-		part := fills[i:j]
+		part, ks := fills[i:j], t.keys.Load()
 		swaps := make([]swap, 0, len(part))
 		owner := make([]int, 0, len(part))
 		for k := range part {
@@ -165,7 +165,7 @@ func (t *tier[V]) Release(ctx context.Context, fills []dewar.Fill[V]) {
 				part[k].Err = dewar.ErrFenced
 				continue
 			}
-			swaps = append(swaps, swap{dk: t.keys.redisKey(part[k].Key), seen: asString(part[k].Fence[:])})
+			swaps = append(swaps, swap{dk: ks.redisKey(part[k].Key), seen: asString(part[k].Fence[:])})
 			owner = append(owner, k)
 		}
 		if len(swaps) == 0 {

@@ -14,7 +14,7 @@ import (
 // tier is the remote tier of one cache.
 type tier[V any] struct {
 	wire
-	keys        keyspace
+	follower
 	codec       Codec[V]
 	into        inPlace[V] // the codec, if it can
 	codecNumber byte
@@ -52,7 +52,8 @@ func (t *tier[V]) Read(ctx context.Context, keys []string, found []dewar.Found[V
 }
 
 func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V]) error {
-	dks := t.keys.redisKeys(keys)
+	ks := t.keys.Load()
+	dks := ks.redisKeys(keys)
 	var damaged []swap
 	var now clocks
 	failures, last := 0, error(nil)
@@ -63,7 +64,7 @@ func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V
 		f := &found[i]
 		switch {
 		case err == nil:
-			if t.judge(raw, keys[i], now, f) == remainsDamaged {
+			if t.judge(ks, raw, keys[i], now, f) == remainsDamaged {
 				damaged = append(damaged, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
 			}
 		case err == redis.Nil:
@@ -96,12 +97,12 @@ const (
 	remainsDamaged         // of no use to anybody: to be deleted
 )
 
-// judge sets f to what raw is, found under key at now. What is dead or
+// judge sets f to what raw is, found under key of ks at now. What is dead or
 // damaged is RemoteAbsent.
-func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains {
+func (t *tier[V]) judge(ks *keyspace, raw, key string, now clocks, f *dewar.Found[V]) remains {
 	*f = dewar.Found[V]{}
 	var env envelope
-	switch t.keys.parse(asBytes(raw), key, &env) {
+	switch ks.parse(asBytes(raw), key, &env) {
 	case isForeign:
 		t.foreign.Add(1)
 		f.State = dewar.RemoteForeign
@@ -169,7 +170,8 @@ func (t *tier[V]) lease(ctx context.Context, keys []string, found []dewar.Found[
 		return err
 	}
 	defer cancel()
-	dks := t.keys.redisKeys(keys)
+	ks := t.keys.Load()
+	dks := ks.redisKeys(keys)
 	tokens := newTokens(len(keys))
 	px := any(t.leasePX)
 
@@ -196,7 +198,7 @@ func (t *tier[V]) lease(ctx context.Context, keys []string, found []dewar.Found[
 		case err == redis.Nil, err == nil && raw == asString(tokens[i][:]):
 			*f = dewar.Found[V]{State: dewar.RemoteGranted, Fence: tokens[i]}
 		case err == nil:
-			if t.judge(raw, keys[i], now, f) != remainsAsIs {
+			if t.judge(ks, raw, keys[i], now, f) != remainsAsIs {
 				takeovers = append(takeovers, swap{
 					dk:   dks[i],
 					seen: raw[:min(len(raw), fenceSize)],
@@ -268,7 +270,7 @@ func (t *tier[V]) seize(ctx context.Context, keys []string, found []dewar.Found[
 	tokens := newTokens(len(keys))
 	stats := make([]onceStatus, len(keys))
 	cmds := make([]redis.Cmder, len(keys))
-	for i, dk := range t.keys.redisKeys(keys) {
+	for i, dk := range t.keys.Load().redisKeys(keys) {
 		stats[i].StatusCmd = redis.NewStatusCmd(bounded, "set", dk, asString(tokens[i][:]), "px", t.leasePX)
 		cmds[i] = &stats[i]
 	}
@@ -293,7 +295,7 @@ func (t *tier[V]) seize(ctx context.Context, keys []string, found []dewar.Found[
 // Unlink implements dewar.RemoteTier.
 func (t *tier[V]) Unlink(ctx context.Context, keys []string, errs []error) {
 	rest, err := inBatches(len(keys), func(i, j int) error {
-		t.unlink(ctx, t.keys.redisKeys(keys[i:j]), errs[i:j])
+		t.unlink(ctx, t.keys.Load().redisKeys(keys[i:j]), errs[i:j])
 		return allFailed(errs[i:j])
 	})
 	if err != nil {
@@ -313,17 +315,21 @@ func allFailed(errs []error) error {
 
 // Stats implements dewar.RemoteTier.
 func (t *tier[V]) Stats() dewar.RemoteStats {
-	return dewar.RemoteStats{
+	s := dewar.RemoteStats{
 		Foreign: t.foreign.Load(),
 		Corrupt: t.corrupt.Load(),
 		Refused: t.refused.Load(),
 		Errors:  t.errors.Load(),
 	}
+	t.busStats(&s)
+	return s
 }
 
 // Close implements dewar.RemoteTier. What is sent already ends by itself,
-// bounded by Timeout; what is asked afterwards fails with dewar.ErrClosed.
+// bounded by Timeout; what is asked afterwards fails with dewar.ErrClosed. It
+// waits for the bus's reader if no other tier needs it.
 func (t *tier[V]) Close() error {
 	t.closed.Store(true)
+	t.leaving.Do(t.leave)
 	return nil
 }

@@ -26,7 +26,12 @@ type wire struct {
 	log     *slog.Logger
 
 	closed atomic.Bool
-	mean   atomic.Int64 // moving average of the sizes of values read, bytes
+	apart  atomic.Bool // the bus has not joined yet: nothing may be sent
+
+	// suspect tells the bus that a node may not be the one it was; nil: nobody
+	// to tell.
+	suspect func()
+	mean    atomic.Int64 // moving average of the sizes of values read, bytes
 
 	errors   atomic.Uint64
 	down     atomic.Bool  // told the log that Redis fails, not yet that it is back
@@ -38,6 +43,9 @@ type wire struct {
 func (w *wire) bound(ctx context.Context, size int64) (context.Context, context.CancelFunc, error) {
 	if w.closed.Load() {
 		return nil, nil, dewar.ErrClosed
+	}
+	if w.apart.Load() {
+		return nil, nil, ErrNotJoined
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, nil, context.Cause(ctx)
@@ -106,6 +114,9 @@ func setErrs(cmds []redis.Cmder, err error) {
 // not Redis that failed.
 func (w *wire) failed(ctx context.Context, op string, err error) error {
 	w.errors.Add(1)
+	if w.suspect != nil {
+		w.suspect()
+	}
 	if ctx.Err() == nil {
 		w.wentDown(op, err)
 	}
