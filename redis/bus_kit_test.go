@@ -242,3 +242,15 @@ func moves(tb testing.TB, rdb *redis.Client, name, why string) (n int) {
 	}
 	return n
 }
+
+// riseQuiet is rise for a server that does not answer INFO.
+func (p *phoenix) riseQuiet(tb testing.TB) {
+	tb.Helper()
+	p.cmd = exec.Command(p.args[0], append(p.args[1:], "--dir", p.dir)...)
+	if err := p.cmd.Start(); err != nil {
+		tb.Fatal(err)
+	}
+	rdb := redis.NewClient(&redis.Options{Addr: p.addr})
+	defer rdb.Close()
+	eventually(tb, "the server is up", func() bool { return rdb.Ping(context.Background()).Err() == nil })
+}
