@@ -91,6 +91,7 @@ type hub struct {
 	blocking  string // a stream that is being waited for; "": none
 
 	suspected atomic.Bool
+	looked    atomic.Int64    // how often they were looked at
 	nodes     map[string]node // of a Cluster, by address
 	nodesAt   int64           // when they were looked at, on dewar.Clock
 }

@@ -2,7 +2,6 @@ package redistier
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"strconv"
 	"strings"
@@ -221,7 +220,3 @@ func (f *follower) moveForLoss(ctx context.Context, n node) error {
 	f.missed("the server lost what it had answered; moved to another epoch")
 	return nil
 }
-
-// ErrNotJoined is the error of every operation until Redis was reached for the
-// first time since the cache was opened.
-var ErrNotJoined = errors.New("redistier: Redis has not been reached yet")

@@ -11,6 +11,10 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// ErrNotJoined is the error of every operation until Redis was reached for the
+// first time since the cache was opened.
+var ErrNotJoined = errors.New("redistier: Redis has not been reached yet")
+
 // open makes f a part of the bus. It tries to join at once; else the hub does.
 func (f *follower) open(w *wire, prefix string, maxDeaf time.Duration, o dewar.RemoteOptions) {
 	var id [8]byte

@@ -131,6 +131,7 @@ func (h *hub) checkNodes(fs []*follower) {
 		}
 		h.nodes[addr] = now
 	}
+	h.looked.Add(1)
 }
 
 // replaced reports whether what a node holds may be older than what its
