@@ -215,7 +215,8 @@ func (h *hub) run() {
 			pause = h.rest(pause)
 			continue
 		}
-		more, err := h.resume(fs, trouble)
+		more, mended, err := h.resume(fs, trouble)
+		trouble = trouble || mended
 		if err == nil && !more && trouble {
 			err = h.followStored(fs)
 		}

@@ -40,6 +40,7 @@ func newPair(tb testing.TB) (nodes [2]*phoenix, client *redis.ClusterClient) {
 }
 
 func TestShardThatLosesDeletionsMovesTheEpochThoughTheStreamIsWhole(t *testing.T) {
+	t.Parallel()
 	nodes, client := newPair(t)
 	a, ofA := openEar(t, Config[string]{Client: client}, "n")
 	b, ofB := openEar(t, Config[string]{Client: client}, "m")
@@ -87,6 +88,7 @@ func TestShardThatLosesDeletionsMovesTheEpochThoughTheStreamIsWhole(t *testing.T
 }
 
 func TestWhichNodesAreReplaced(t *testing.T) {
+	t.Parallel()
 	was := node{run: "r", repl: "h"}
 	for name, c := range map[string]struct {
 		was, now node
@@ -110,6 +112,7 @@ func TestWhichNodesAreReplaced(t *testing.T) {
 }
 
 func TestBusOnACluster(t *testing.T) {
+	t.Parallel()
 	_, client := newPair(t)
 	a, ofA := openEar(t, Config[string]{Client: client}, "n")
 	b, ofB := openEar(t, Config[string]{Client: client}, "m")

@@ -228,6 +228,13 @@ func (p *phoenix) rise(tb testing.TB) {
 	})
 }
 
+// waits reports whether the reader waits for announcements.
+func (h *hub) waits() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.blocking != ""
+}
+
 // moves returns how often the stream of name says that its epoch was moved.
 func moves(tb testing.TB, rdb *redis.Client, name, why string) (n int) {
 	tb.Helper()

@@ -156,6 +156,7 @@ func calls(tb testing.TB, rdb *redis.Client) (n int) {
 }
 
 func TestIdleProcessSendsTwoCommandsASecondForAllItsCaches(t *testing.T) {
+	t.Parallel()
 	for _, caches := range []int{1, 10} {
 		addr := ownRedis(t)
 		cfg, watch := Config[string]{Client: newClient(t, addr)}, newClient(t, addr)
@@ -184,9 +185,8 @@ func TestNewCacheHearsAtOnceWhileTheReaderWaits(t *testing.T) {
 	best := time.Hour
 	for range 3 {
 		h := first.hub.Load()
-		waits := func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.blocking != "" }
-		eventually(t, "a wait has begun", func() bool { return !waits() })
-		eventually(t, "a wait has begun", waits)
+		eventually(t, "the wait is over", func() bool { return !h.waits() })
+		eventually(t, "a wait has begun", h.waits)
 		name := newName(t)
 		_, heard := openEar(t, Config[string]{Client: client}, name)
 		began := time.Now()
@@ -204,7 +204,7 @@ func TestCloseDoesNotWaitForAnnouncements(t *testing.T) {
 	for range 3 {
 		tier, _ := openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, newName(t))
 		h := tier.hub.Load()
-		eventually(t, "a wait has begun", func() bool { h.mu.Lock(); defer h.mu.Unlock(); return h.blocking != "" })
+		eventually(t, "a wait has begun", h.waits)
 		began := time.Now()
 		tier.Close()
 		best = min(best, time.Since(began))
@@ -256,6 +256,7 @@ func TestOneWriterInAnotherLanguageNeedsOneXADD(t *testing.T) {
 }
 
 func TestTrafficIsNoGap(t *testing.T) {
+	t.Parallel()
 	client, name := newClient(t, realRedis(t)), newName(t)
 	a, ofA := openEar(t, Config[string]{Client: client}, name)
 	b, ofB := openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, name)

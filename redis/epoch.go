@@ -30,7 +30,8 @@ const maxEpoch = 1 << 52
 //
 // Both keys are in one slot. The epoch's key holds the number and, after it,
 // the servers for whose losses the epoch was moved, so that a fleet moves once
-// for each. What is not a number counts as absent, and an absent epoch begins
+// for each; where servers do not tell who they are, whoever finds the epoch
+// beyond its own takes it that the fleet has moved. What is not a number counts as absent, and an absent epoch begins
 // at the server's time in milliseconds, which is beyond all before.
 //
 //	ARGV: raise|next|loss, mine, from, why, ms to live, the server if loss
@@ -39,6 +40,7 @@ var epochScript = newScript(`local v=redis.call('GET',KEYS[1]) or '' ` +
 	`local n=tonumber(d or '0') if n>=4503599627370496 then n=0 end ids=ids or '' ` +
 	`local to=math.max(n,tonumber(ARGV[2])) ` +
 	`if ARGV[1]=='next' then to=to+1 ` +
+	`elseif ARGV[1]=='loss' and ARGV[6]=='' then if to>n or n==tonumber(ARGV[2]) then to=to+1 end ` +
 	`elseif ARGV[1]=='loss' and not string.find(ids,ARGV[6],1,true) then to=to+1 ids=string.sub(' '..ARGV[6]..ids,1,170) ` +
 	`elseif to==0 then local t=redis.call('TIME') to=t[1]*1000+math.floor(t[2]/1000) end ` +
 	`local s=string.format('%.0f',to) if to==n then return {s,''} end ` +

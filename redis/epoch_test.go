@@ -11,6 +11,7 @@ import (
 )
 
 func TestNextEpochReachesTheFleetAlsoWhoIsDeafMeanwhile(t *testing.T) {
+	t.Parallel()
 	stalls, name := newProxy(t, realRedis(t)), newName(t)
 	a, ofA := openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, name)
 	b, ofB := openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, name)
@@ -49,9 +50,11 @@ func TestNextEpochReachesTheFleetAlsoWhoIsDeafMeanwhile(t *testing.T) {
 }
 
 func TestLostEpochIsMadeOrWrittenBackAndAllMeet(t *testing.T) {
+	t.Parallel()
 	client, name := newClient(t, realRedis(t)), newName(t)
 	a, ofA := openEar(t, Config[string]{Client: client}, name)
 	first := a.Stats().Epoch
+	eventually(t, "nobody looks at the epoch", a.hub.Load().waits)
 	client.Del(t.Context(), a.epochKey)
 	b, _ := openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, name)
 	eventually(t, "one epoch", func() bool { return a.Stats().Epoch == b.Stats().Epoch && a.Stats().Epoch > first })
@@ -79,6 +82,7 @@ func TestLostEpochIsMadeOrWrittenBackAndAllMeet(t *testing.T) {
 }
 
 func TestStoredEpochIsComparedAfterAnError(t *testing.T) {
+	t.Parallel()
 	stalls, admin := newProxy(t, realRedis(t)), newClient(t, realRedis(t))
 	a, heard := openEar(t, Config[string]{Client: newClient(t, stalls.addr()), Timeout: time.Second}, newName(t))
 	stall := func() {
@@ -101,6 +105,7 @@ func TestStoredEpochIsComparedAfterAnError(t *testing.T) {
 
 // A deletion under the old epoch says nothing of the copies under the new one.
 func TestAnnouncementsAcrossAMoveOfTheEpochAreElsewhere(t *testing.T) {
+	t.Parallel()
 	client, name := newClient(t, realRedis(t)), newName(t)
 	a, ofA := openEar(t, Config[string]{Client: client}, name)
 	b, ofB := openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, name)
@@ -125,6 +130,7 @@ func TestAnnouncementsAcrossAMoveOfTheEpochAreElsewhere(t *testing.T) {
 }
 
 func TestMovesOfOthersAreToldAlsoWhenBehindOurOwn(t *testing.T) {
+	t.Parallel()
 	heard := new(ear)
 	f := &follower{w: &wire{log: testOptions.Logger}, from: "me", events: heard, told: 5}
 	ks := newKeyspace("dewar", "n", "0", 5)
@@ -147,5 +153,39 @@ func TestMovesOfOthersAreToldAlsoWhenBehindOurOwn(t *testing.T) {
 	f.hear(entry{op: "e", from: "me", epoch: 10, why: whyAll})
 	if got := fmt.Sprint(len(heard.heard()), f.keys.Load().epoch, f.echoed); got != "3 10 10" {
 		t.Errorf("own move under way: %s", got)
+	}
+}
+
+func TestFleetMovesOnceForOneLoss(t *testing.T) {
+	t.Parallel()
+	name := newName(t)
+	var fleet [3]*tier[string]
+	for i := range fleet {
+		fleet[i], _ = openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, name)
+	}
+	move := func(server string) (moved [3]uint64) {
+		for i, tier := range fleet {
+			n, err := tier.moveEpoch(t.Context(), epochLoss, server)
+			if err != nil {
+				t.Fatal(err)
+			}
+			moved[i] = n
+		}
+		for i, tier := range fleet {
+			tier.adopt(moved[i])
+		}
+		return moved
+	}
+	last := fleet[0].Stats().Epoch
+	// The servers' names are remembered side by side; nameless ones count by
+	// who is behind.
+	for _, c := range []struct {
+		server string
+		by     uint64
+	}{{"a", 1}, {"b", 1}, {"a", 0}, {"", 1}, {"", 1}, {"b", 0}, {"c", 1}} {
+		if got := move(c.server); got != [3]uint64{last + c.by, last + c.by, last + c.by} {
+			t.Errorf("%q: %d, epoch was %d", c.server, got, last)
+		}
+		last += c.by
 	}
 }

@@ -16,6 +16,7 @@ import (
 )
 
 func TestKilledConnectionsMissNothing(t *testing.T) {
+	t.Parallel()
 	addr := ownRedis(t)
 	a, heard := openEar(t, Config[string]{Client: newClient(t, addr)}, "n")
 	other := newClient(t, addr)
@@ -30,6 +31,7 @@ func TestKilledConnectionsMissNothing(t *testing.T) {
 }
 
 func TestSilentConnectionIsFoundOutAndNothingIsMissed(t *testing.T) {
+	t.Parallel()
 	stalls, name := newProxy(t, realRedis(t)), newName(t)
 	var log logLines
 	o, heard := testOptions, new(ear)
@@ -60,6 +62,7 @@ func TestSilentConnectionIsFoundOutAndNothingIsMissed(t *testing.T) {
 }
 
 func TestWhatTheStreamHasLostIsAGapAndMovesNoEpoch(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		lose func(other *redis.Client, stream string)
 		want []string
@@ -86,6 +89,7 @@ func TestWhatTheStreamHasLostIsAGapAndMovesNoEpoch(t *testing.T) {
 		}, []string{"foreign elsewhere invalidate new"}},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			stalls, name := newProxy(t, realRedis(t)), newName(t)
 			a, heard := openEar(t, Config[string]{Client: newClient(t, stalls.addr()), Timeout: time.Second}, name)
 			a.announceAll(t, dewar.AnnounceInvalidate, "old")
@@ -116,6 +120,7 @@ func TestWhatTheStreamHasLostIsAGapAndMovesNoEpoch(t *testing.T) {
 
 // Without the inclusive read this is heard of as one new entry.
 func TestStreamMadeAnewWithoutAnyErrorIsAGap(t *testing.T) {
+	t.Parallel()
 	client, name := newClient(t, realRedis(t)), newName(t)
 	a, heard := openEar(t, Config[string]{Client: client}, name)
 	tx := newClient(t, realRedis(t)).TxPipeline()
@@ -132,14 +137,16 @@ func TestStreamMadeAnewWithoutAnyErrorIsAGap(t *testing.T) {
 }
 
 func TestServerThatLosesDeletionsMovesTheEpochOnceForTheFleet(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		keepDump, write bool // restart with the old dump; somebody announces before anybody looks
 		acl             bool // INFO is forbidden
 	}{
 		"empty": {}, "old dump": {keepDump: true}, "old dump and new entries": {keepDump: true, write: true},
-		"old dump without INFO": {keepDump: true, acl: true},
+		"old dump without INFO": {keepDump: true, acl: true}, "old dump and new entries without INFO": {keepDump: true, write: true, acl: true},
 	} {
 		t.Run(name, func(t *testing.T) {
+			t.Parallel()
 			server := newPhoenix(t)
 			admin := newClient(t, server.addr)
 			if c.acl {
@@ -197,6 +204,7 @@ func TestServerThatLosesDeletionsMovesTheEpochOnceForTheFleet(t *testing.T) {
 }
 
 func TestServerThatRestartsWithEverythingIsNoLoss(t *testing.T) {
+	t.Parallel()
 	server := newPhoenix(t)
 	admin := newClient(t, server.addr)
 	a, heard := openEar(t, Config[string]{Client: newClient(t, server.addr)}, "n")
@@ -218,6 +226,7 @@ func TestServerThatRestartsWithEverythingIsNoLoss(t *testing.T) {
 }
 
 func TestOwnAnnouncementThatWasAnsweredAndLostIsFoundMissing(t *testing.T) {
+	t.Parallel()
 	a, heard := openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, newName(t))
 	a.announceAll(t, dewar.AnnounceInvalidate, "k")
 	heard.await(t, "own invalidate k")
@@ -230,8 +239,10 @@ func TestOwnAnnouncementThatWasAnsweredAndLostIsFoundMissing(t *testing.T) {
 }
 
 func TestLateJoin(t *testing.T) {
+	t.Parallel()
 	for _, meanwhile := range []bool{false, true} {
 		t.Run(fmt.Sprint("announced meanwhile ", meanwhile), func(t *testing.T) {
+			t.Parallel()
 			stalls, name := newProxy(t, realRedis(t)), newName(t)
 			b, _ := openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, name)
 			b.announceAll(t, dewar.AnnounceInvalidate, "long ago")

@@ -21,8 +21,11 @@ type node struct {
 	heir bool   // the history goes on from another server's, or an earlier start's
 }
 
-// id is what the epoch's script remembers.
+// id is what the epoch's script remembers; "": not known.
 func (n node) id() string {
+	if !n.known() {
+		return ""
+	}
 	sum := sha256.Sum256([]byte(n.run + " " + n.repl))
 	return hex.EncodeToString(sum[:8])
 }

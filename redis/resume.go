@@ -8,12 +8,12 @@ import (
 )
 
 // resume reads on from the last entry of each stream, inclusively, and tells
-// what came in. more: there is more to read. On an error nothing is lost: what
+// what came in. more: there is more to read. mended: something was missing. On an error nothing is lost: what
 // was not told comes again.
 //
 // Deletions precede their announcements in the one log of a node. If the last
 // announcement that we know of is still there, so is everything before it.
-func (h *hub) resume(fs []*follower, trouble bool) (more bool, err error) {
+func (h *hub) resume(fs []*follower, trouble bool) (more, mended bool, err error) {
 	ctx, cancel := context.WithTimeout(h.ctx, h.timeout(fs))
 	defer cancel()
 	// Asked before reading: what is then found whole is whole on this server, or
@@ -21,7 +21,7 @@ func (h *hub) resume(fs []*follower, trouble bool) (more bool, err error) {
 	var server node
 	if trouble {
 		if server, err = fs[0].nodeOf(ctx); err != nil {
-			return false, err
+			return false, false, err
 		}
 	}
 	awaited := make([]dewar.Place, len(fs))
@@ -32,7 +32,7 @@ func (h *hub) resume(fs []*follower, trouble bool) (more bool, err error) {
 	}
 	streams, err := h.read(ctx, fs)
 	if err != nil {
-		return false, err
+		return false, false, err
 	}
 	for i, f := range fs {
 		f.answered.Store(dewar.Clock())
@@ -45,6 +45,8 @@ func (h *hub) resume(fs []*follower, trouble bool) (more bool, err error) {
 		} else if failed := f.mend(ctx, len(entries) > 0, awaited[i]); failed != nil {
 			err = failed // the others go on
 			continue
+		} else {
+			mended = true
 		}
 		for _, e := range entries {
 			if f.last.Before(e.place) {
@@ -54,7 +56,7 @@ func (h *hub) resume(fs []*follower, trouble bool) (more bool, err error) {
 		}
 		more = more || full
 	}
-	return more, err
+	return more, mended, err
 }
 
 // read returns up to busCount entries of each stream, from the last heard one on.
@@ -111,9 +113,11 @@ func (f *follower) mend(ctx context.Context, later bool, awaited dewar.Place) er
 	if known.Before(awaited) {
 		known = awaited
 	}
-	lost := newest.Before(known) // a gone stream's is zero
+	var lost bool
 	if now.known() && f.node.known() {
 		lost = now.run != f.node.run || now.repl != f.node.repl
+	} else if lost, err = f.wentBack(ctx, newest, known); err != nil {
+		return err
 	}
 	if newest == (dewar.Place{}) {
 		if newest, err = f.hello(ctx); err != nil {
@@ -122,8 +126,13 @@ func (f *follower) mend(ctx context.Context, later bool, awaited dewar.Place) er
 	}
 	if lost {
 		err = f.moveForLoss(ctx, now)
-	} else if err = f.followStored(ctx, epoch); err == nil {
-		f.missed("the stream has lost entries")
+	} else {
+		if !later { // else what is behind may say why the epoch has moved
+			err = f.followStored(ctx, epoch)
+		}
+		if err == nil {
+			f.missed("the stream has lost entries")
+		}
 	}
 	if err != nil {
 		return err
@@ -138,6 +147,20 @@ func (f *follower) mend(ctx context.Context, later bool, awaited dewar.Place) er
 		f.awaited = dewar.Place{}
 	}
 	return nil
+}
+
+// wentBack reports whether the stream looks like one that a server has brought
+// back from an earlier day, rather than one that was trimmed: it ends before
+// what was known, or has something from before that.
+func (f *follower) wentBack(ctx context.Context, newest, known dewar.Place) (bool, error) {
+	if newest.Before(known) { // a gone stream's is zero
+		return true, nil
+	}
+	older := redis.NewXMessageSliceCmd(ctx, "xrevrange", f.stream, justBefore(known), "-", "count", 1)
+	if err := f.exchange(ctx, older); err != nil {
+		return false, err
+	}
+	return len(older.Val()) > 0, nil
 }
 
 // followStored compares every epoch with what is stored.
