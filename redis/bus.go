@@ -374,10 +374,19 @@ func (f *follower) tell(what func(dewar.RemoteEvents)) {
 	}
 }
 
-func (f *follower) missed(why string) {
+// missed tells that announcements may have been missed, and goes to epoch if
+// that is not 0.
+func (f *follower) missed(why string, epoch uint64) {
 	f.gaps.Add(1)
 	f.w.log.Info("dewar: announcements may have been missed", "name", f.w.name, "reason", why)
-	f.tell(func(ev dewar.RemoteEvents) { ev.Missed() })
+	var adopt func()
+	if epoch != 0 {
+		adopt = func() { f.adopt(epoch) }
+	}
+	f.tell(func(ev dewar.RemoteEvents) { ev.Missed(adopt) })
+	if epoch != 0 {
+		f.adopt(epoch) // where nobody is told
+	}
 }
 
 func (h *hub) tellDeaf() {

@@ -92,7 +92,7 @@ func (f *follower) join(ctx context.Context, late bool) error {
 	}
 	f.answered.Store(dewar.Clock())
 	if missed {
-		f.missed("joined late")
+		f.missed("joined late", 0)
 	}
 	f.joined = true
 	f.w.apart.Store(false)

@@ -131,7 +131,7 @@ func (f *follower) mend(ctx context.Context, later bool, awaited dewar.Place) er
 			err = f.followStored(ctx, epoch)
 		}
 		if err == nil {
-			f.missed("the stream has lost entries")
+			f.missed("the stream has lost entries", 0)
 		}
 	}
 	if err != nil {
