@@ -104,10 +104,14 @@ func (c *Cache[K, V]) keeps(fs []*flight[K, V]) []*flight[K, V] {
 // if it were not doubted.
 func (c *Cache[K, V]) servable(f *flight[K, V]) bool {
 	n := f.need
-	if f.local == nil || n.origin || n.background || c.judge(f.str, f.local, f.begun, n.readOptions) != verdictCheck {
+	if f.local == nil || n.origin || n.background {
 		return false
 	}
-	return Clock() < f.local.Fresh
+	switch c.judge(f.str, f.local, f.begun, n.readOptions) {
+	case verdictCheck, verdictDue, verdictHit, verdictNegative: // not to be checked any more: another flight has asked in vain
+		return Clock() < f.local.Fresh
+	}
+	return false
 }
 
 // checked is the keys whose local copy, though loaded before there was reason
