@@ -75,3 +75,10 @@ func Hardened(tb testing.TB, addrs ...string) redis.UniversalClient {
 	tb.Cleanup(func() { rdb.Close() })
 	return rdb
 }
+
+// HardenedFailover is Hardened for the primary that a Sentinel watches.
+func HardenedFailover(tb testing.TB, sentinel string) redis.UniversalClient {
+	rdb := redis.NewUniversalClient(redistier.Harden(&redis.UniversalOptions{Addrs: []string{sentinel}, MasterName: Master}))
+	tb.Cleanup(func() { rdb.Close() })
+	return rdb
+}

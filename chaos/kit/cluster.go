@@ -35,18 +35,22 @@ func StartCluster(tb testing.TB) *Cluster {
 		}
 		c.ids = append(c.ids, fmt.Sprint(Do(tb, c.admin[i], "cluster", "myid")))
 	}
-	Eventually(tb, "the Cluster forms", func() bool {
-		for _, rdb := range c.admin {
-			info := fmt.Sprint(Do(tb, rdb, "cluster", "info"))
-			for _, want := range []string{"cluster_state:ok", "cluster_slots_assigned:16384\r\n", "cluster_size:3\r\n"} {
-				if !strings.Contains(info, want) {
-					return false
-				}
+	Eventually(tb, "the Cluster forms", func() bool { return c.Whole(tb) })
+	return c
+}
+
+// Whole reports whether every node sees all three serve all slots.
+func (c *Cluster) Whole(tb testing.TB) bool {
+	tb.Helper()
+	for _, rdb := range c.admin {
+		info := fmt.Sprint(Do(tb, rdb, "cluster", "info"))
+		for _, want := range []string{"cluster_state:ok", "cluster_slots_ok:16384\r\n", "cluster_size:3\r\n"} {
+			if !strings.Contains(info, want) {
+				return false
 			}
 		}
-		return true
-	})
-	return c
+	}
+	return true
 }
 
 // Addrs returns the addresses of the nodes.
@@ -73,23 +77,31 @@ func (c *Cluster) ShardOf(slot int) int {
 	return -1
 }
 
-// Move moves a slot with its keys from one node to another, as redis-cli does.
-// between is called while the slot is being moved.
-func (c *Cluster) Move(tb testing.TB, slot, from, to int, between func()) {
+// BeginMove begins to move a slot from one node to another, as redis-cli does:
+// what is there stays reachable on the one, what is new goes to the other.
+func (c *Cluster) BeginMove(tb testing.TB, slot, from, to int) {
 	tb.Helper()
 	Do(tb, c.admin[to], "cluster", "setslot", slot, "importing", c.ids[from])
 	Do(tb, c.admin[from], "cluster", "setslot", slot, "migrating", c.ids[to])
-	between()
+}
+
+// MoveKeys moves what is there.
+func (c *Cluster) MoveKeys(tb testing.TB, slot, from, to int) {
+	tb.Helper()
 	for {
 		keys := Do(tb, c.admin[from], "cluster", "getkeysinslot", slot, 100).([]any)
 		if len(keys) == 0 {
-			break
+			return
 		}
 		for _, key := range keys {
 			Do(tb, c.admin[from], "migrate", c.Nodes[to].Host, c.Nodes[to].Port, key, 0, 5000)
 		}
-		between()
 	}
+}
+
+// EndMove gives the slot to its new node.
+func (c *Cluster) EndMove(tb testing.TB, slot, from, to int) {
+	tb.Helper()
 	for _, node := range []int{to, from, 3 - to - from} {
 		Do(tb, c.admin[node], "cluster", "setslot", slot, "node", c.ids[to])
 	}

@@ -22,13 +22,16 @@ func TestServerKeepsItsPortOverRestarts(t *testing.T) {
 func TestClusterForms(t *testing.T) {
 	t.Parallel()
 	c := StartCluster(t)
-	if slot := c.Slot(t, "foo"); slot != 12182 || c.ShardOf(slot) != 2 {
+	slot := c.Slot(t, "foo")
+	if slot != 12182 || c.ShardOf(slot) != 2 {
 		t.Errorf("foo is in slot %d of shard %d; want 12182 of 2", slot, c.ShardOf(slot))
 	}
-	moved := 0
-	c.Move(t, 12182, 2, 0, func() { moved++ })
-	if Do(t, c.admin[0], "set", "foo", "v"); moved == 0 {
-		t.Error("moved without a moment in between")
+	Do(t, c.admin[2], "set", "foo", "v")
+	c.BeginMove(t, slot, 2, 0)
+	c.MoveKeys(t, slot, 2, 0)
+	c.EndMove(t, slot, 2, 0)
+	if v := Do(t, c.admin[0], "get", "foo"); v != "v" {
+		t.Errorf("foo is %v after it was moved", v)
 	}
 }
 

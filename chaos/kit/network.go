@@ -67,10 +67,10 @@ func (n *Network) Heal() { n.proxy.Toxics.ResetToxics(context.Background()) }
 // Cut closes all connections and refuses new ones, until Mend.
 func (n *Network) Cut() { n.proxy.Stop() }
 
-// Mend ends a Cut.
+// Mend ends a Cut. It may be called from any goroutine.
 func (n *Network) Mend(tb testing.TB) {
 	tb.Helper()
 	if err := n.proxy.Start(); err != nil {
-		tb.Fatal(err)
+		tb.Error(err)
 	}
 }
