@@ -7,6 +7,7 @@ import (
 	"math/rand/v2"
 	"net"
 	"net/http"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -22,7 +23,7 @@ type origin struct {
 
 	mu       sync.Mutex // mu guards these
 	versions map[string]int64
-	loads    map[string]int
+	loads    map[string][]time.Time // when they began
 	takes    time.Duration
 	upTo     time.Duration // more than takes, by chance
 	down     bool
@@ -38,7 +39,7 @@ type gate struct {
 }
 
 func newOrigin() *origin {
-	return &origin{versions: make(map[string]int64), loads: make(map[string]int), gates: make(map[string]*gate)}
+	return &origin{versions: make(map[string]int64), loads: make(map[string][]time.Time), gates: make(map[string]*gate)}
 }
 
 var errDown = errors.New("the origin is down")
@@ -47,7 +48,7 @@ var errDown = errors.New("the origin is down")
 // begins.
 func (o *origin) load(ctx context.Context, key string) (kit.Value, error) {
 	o.mu.Lock()
-	o.loads[key]++
+	o.loads[key] = append(o.loads[key], time.Now())
 	v, takes, down, gate := kit.Value{Key: key, Version: o.versionLocked(key)}, o.takes, o.down, o.gates[key]
 	if o.upTo > 0 {
 		takes += rand.N(o.upTo)
@@ -108,9 +109,16 @@ func (o *origin) loaded(keys ...string) (n int) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	for _, key := range keys {
-		n += o.loads[key]
+		n += len(o.loads[key])
 	}
 	return n
+}
+
+// loadTimes returns when loads of key began.
+func (o *origin) loadTimes(key string) []time.Time {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return slices.Clone(o.loads[key])
 }
 
 // slow makes loads that begin from now on take that long, and by chance up to

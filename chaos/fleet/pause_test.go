@@ -111,7 +111,7 @@ func TestAFillThatReachesRedisLateIsRefused(t *testing.T) {
 	other := startHere(t, o, origin)
 	look := remoteOnly(t, o, origin)
 	o.Redis = network.Addr
-	slow := startHere(t, o, origin)
+	slow := startFailing(t, o, origin)
 
 	gate := origin.hold(t, "k")
 	read := make(chan error, 1)
