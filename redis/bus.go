@@ -42,9 +42,8 @@ type follower struct {
 	hub              atomic.Pointer[hub]
 	leaving          sync.Once
 
-	keys     atomic.Pointer[keyspace]
-	switched atomic.Int64 // when the epoch moved last, on dewar.Clock; 0: never
-	kept     atomic.Int64 // when stream and epoch were kept on, on dewar.Clock; 0: never
+	keys atomic.Pointer[keyspace]
+	kept atomic.Int64 // when stream and epoch were kept on, on dewar.Clock; 0: never
 
 	mu      sync.Mutex  // mu guards these, and changes of keys
 	awaited dewar.Place // of our last announcement that Redis has answered
@@ -374,10 +373,19 @@ func (f *follower) tell(what func(dewar.RemoteEvents)) {
 	}
 }
 
-func (f *follower) missed(why string) {
+// missed tells that announcements may have been missed, and goes to epoch if
+// that is not 0.
+func (f *follower) missed(why string, epoch uint64) {
 	f.gaps.Add(1)
 	f.w.log.Info("dewar: announcements may have been missed", "name", f.w.name, "reason", why)
-	f.tell(func(ev dewar.RemoteEvents) { ev.Missed() })
+	var adopt func()
+	if epoch != 0 {
+		adopt = func() { f.adopt(epoch) }
+	}
+	f.tell(func(ev dewar.RemoteEvents) { ev.Missed(adopt) })
+	if epoch != 0 {
+		f.adopt(epoch) // where nobody is told
+	}
 }
 
 func (h *hub) tellDeaf() {

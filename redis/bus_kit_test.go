@@ -45,8 +45,18 @@ func (e *ear) Announced(a dewar.Announcement) {
 	e.anns = append(e.anns, a)
 }
 
-func (e *ear) AnnouncedAll()        { e.add("all") }
-func (e *ear) Missed()              { e.add("missed") }
+func (e *ear) AnnouncedAll(adopt func()) {
+	adopt()
+	e.add("all")
+}
+
+func (e *ear) Missed(adopt func()) {
+	if adopt != nil {
+		adopt()
+	}
+	e.add("missed")
+}
+
 func (e *ear) Deaf(d time.Duration) { e.add("deaf " + d.String()) }
 func (e *ear) Hearing()             { e.add("hearing") }
 

@@ -102,36 +102,19 @@ func parseEpoch(s string) uint64 {
 	return n
 }
 
-// adopt goes to epoch n, never back. It reports whether that is news.
-func (f *follower) adopt(n uint64) bool {
+// adopt goes to epoch n, never back.
+func (f *follower) adopt(n uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.adoptLocked(n)
+	f.adoptLocked(n)
 }
 
-func (f *follower) adoptLocked(n uint64) bool {
+func (f *follower) adoptLocked(n uint64) {
 	if n <= f.keys.Load().epoch {
-		return false
+		return
 	}
 	ks := newKeyspace(f.prefix, f.w.name, f.schema, n)
-	f.switched.Store(dewar.Clock()) // first: whoever sees the new keys must see this
 	f.keys.Store(&ks)
-	return true
-}
-
-// settleAfter is how long after a move of the epoch announcements do not say
-// what was deleted. A deletion under the old epoch may be announced under the
-// new one: with the old one's "as", nobody would take the new copies for deleted.
-const settleAfter = time.Minute
-
-// as returns what an announcement made now may call the copies that were
-// written or deleted; "": nothing.
-func (f *follower) as() string {
-	ks := f.keys.Load()
-	if at := f.switched.Load(); at != 0 && dewar.Clock()-at < int64(settleAfter) {
-		return ""
-	}
-	return ks.as
 }
 
 // NextEpoch implements dewar.RemoteTier.
@@ -173,7 +156,8 @@ func (t *tier[V]) NextEpoch(ctx context.Context) error {
 //  3. its announcement of 7 comes in: what we loaded between 1 and 2 is old
 func (f *follower) hearEpoch(e entry, own bool) {
 	f.mu.Lock()
-	news := f.adoptLocked(e.epoch)
+	ahead := e.epoch > f.keys.Load().epoch
+	news := ahead
 	switch {
 	case own:
 		f.echoed = max(f.echoed, e.epoch)
@@ -187,11 +171,18 @@ func (f *follower) hearEpoch(e entry, own bool) {
 	f.told = max(f.told, e.epoch)
 	switch {
 	case !news:
+		f.adopt(e.epoch) // the cache keeps away from us until NextEpoch returns
 	case e.why == whyLoss:
-		f.missed("the fleet has moved to another epoch, because a server lost what it had answered")
+		f.missed("the fleet has moved to another epoch, because a server lost what it had answered", e.epoch)
 	default:
-		f.tell(func(ev dewar.RemoteEvents) { ev.AnnouncedAll() })
+		f.tellAll(e.epoch)
 	}
+}
+
+// tellAll tells that everything was invalidated, and goes to that epoch.
+func (f *follower) tellAll(epoch uint64) {
+	f.tell(func(ev dewar.RemoteEvents) { ev.AnnouncedAll(func() { f.adopt(epoch) }) })
+	f.adopt(epoch) // where nobody is told
 }
 
 // followStored compares with the epoch that is stored: somebody may have moved
@@ -204,9 +195,9 @@ func (f *follower) followStored(ctx context.Context, stored uint64) error {
 		}
 		stored = n
 	}
-	if f.adopt(stored) {
+	if stored > f.keys.Load().epoch {
 		f.told = max(f.told, stored)
-		f.tell(func(ev dewar.RemoteEvents) { ev.AnnouncedAll() })
+		f.tellAll(stored)
 	}
 	return nil
 }
@@ -220,8 +211,7 @@ func (f *follower) moveForLoss(ctx context.Context, n identity) error {
 	}
 	f.mu.Lock()
 	f.lost = epoch
-	f.adoptLocked(epoch)
 	f.mu.Unlock()
-	f.missed("the server lost what it had answered; moved to another epoch")
+	f.missed("the server lost what it had answered; moved to another epoch", epoch)
 	return nil
 }
