@@ -321,7 +321,9 @@ func (c *Cache[K, V]) ask(fs []*flight[K, V], held *slot, call func(ctx context.
 	// From here on the end of ctx counts the loader as overdue. If it has ended
 	// already there is nobody to load for.
 	if state.Store(running); ctx.Err() != nil {
-		state.Store(returned)
+		if state.Swap(returned) == overdue { // it has just been counted
+			c.overdue.Add(-1)
+		}
 		finish(context.Cause(ctx))
 		return
 	}

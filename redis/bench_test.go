@@ -221,14 +221,14 @@ func BenchmarkEnvelope(b *testing.B) {
 	} {
 		for size, v := range map[string]video{"small": aVideo(1), "large": big} {
 			t := offline(b, c.cfg)
-			fill, now := aFill("k", dewar.Fence{}, v), readClocks()
+			fill, now := aFill("k", dewar.Fence{}, v), t.clock.read(b.Context())
 			raw := t.sealed(b, "k", v)
 			b.Run(c.name+"/"+size+"/write", func(b *testing.B) {
 				b.ReportAllocs()
 				var buf []byte
 				for b.Loop() {
 					var err error
-					if buf, err = t.encode(buf[:0], &fill, false, now); err != nil {
+					if buf, err = t.encode(t.keys.Load(), buf[:0], &fill, false, now); err != nil {
 						b.Fatal(err)
 					}
 				}
@@ -238,7 +238,7 @@ func BenchmarkEnvelope(b *testing.B) {
 				b.ReportAllocs()
 				for b.Loop() {
 					var f dewar.Found[video]
-					if t.judge(asString(raw), "k", now, &f); f.State != dewar.RemoteValue {
+					if t.judge(t.keys.Load(), asString(raw), "k", now, &f); f.State != dewar.RemoteValue {
 						b.Fatal(f.State)
 					}
 				}

@@ -96,58 +96,82 @@ func (c *redisClock) settle(ctx context.Context) {
 	if c.tried.Load() != last {
 		return // somebody asked while we waited
 	}
-	_ = c.measure(ctx) // the offset stays as it is
+	_, _ = c.measure(ctx) // the offset stays as it is
 }
 
 // sync asks Redis for the time and moves the offset if it is proved wrong.
-func (c *redisClock) sync(ctx context.Context) error {
+// What it learns the others learn as well, which are clocks of the same Redis.
+func (c *redisClock) sync(ctx context.Context, others ...*redisClock) error {
+	var m measurement
+	err := c.inTurn(ctx, func() (err error) {
+		m, err = c.measure(ctx)
+		return err
+	})
+	for _, other := range others {
+		if err == nil {
+			err = other.inTurn(ctx, func() error { other.learn(m); return nil })
+		}
+	}
+	return err
+}
+
+// inTurn calls do when nobody else asks.
+func (c *redisClock) inTurn(ctx context.Context, do func() error) error {
 	select {
 	case c.turn <- struct{}{}:
 	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
 	defer func() { <-c.turn }()
-	return c.measure(ctx)
+	return do()
 }
 
+// measurement is an offset, and how far off it may be.
+type measurement struct{ offset, within int64 }
+
 // measure is for the holder of turn.
-func (c *redisClock) measure(ctx context.Context) error {
-	defer func() { c.tried.Store(max(1, dewar.Clock())) }()
-	offset, within, err := c.sample(ctx)
+func (c *redisClock) measure(ctx context.Context) (measurement, error) {
+	m, err := c.sample(ctx)
 	if err != nil {
+		c.tried.Store(max(1, dewar.Clock()))
 		if isRefused(err) && !c.deaf.Swap(true) {
 			c.log.Warn("dewar: Redis does not tell its time; this machine's clock stands in", "error", err)
 		}
-		return err
+		return m, err
 	}
-	if within > int64(time.Millisecond) {
+	if m.within > int64(time.Millisecond) {
 		// A connection had to be made first, perhaps. Now it is there.
-		if o, w, err := c.sample(ctx); err == nil && w < within {
-			offset, within = o, w
+		if again, err := c.sample(ctx); err == nil && again.within < m.within {
+			m = again
 		}
 	}
-	c.deaf.Store(false)
-	s := clockState{offset: c.state.Load().offset, wall: c.wall().UnixNano() - dewar.Clock(), asked: true}
-	if apart(offset, s.offset) > within+int64(clockSlack) {
-		s.offset = offset
-	}
-	c.state.Store(&s)
-	return nil
+	c.learn(m)
+	return m, nil
 }
 
-// sample asks once. The answer was given between sending and receiving:
-// within is how far off the offset may be.
-func (c *redisClock) sample(ctx context.Context) (offset, within int64, err error) {
+// learn is for the holder of turn.
+func (c *redisClock) learn(m measurement) {
+	c.deaf.Store(false)
+	s := clockState{offset: c.state.Load().offset, wall: c.wall().UnixNano() - dewar.Clock(), asked: true}
+	if apart(m.offset, s.offset) > m.within+int64(clockSlack) {
+		s.offset = m.offset
+	}
+	c.state.Store(&s)
+	c.tried.Store(max(1, dewar.Clock()))
+}
+
+// sample asks once. The answer was given between sending and receiving.
+func (c *redisClock) sample(ctx context.Context) (m measurement, err error) {
 	sent := dewar.Clock()
 	at, err := c.ask(ctx)
 	if err != nil {
-		return 0, 0, err
+		return m, err
 	}
 	if year := at.Year(); year < 1971 || year > 2200 {
-		return 0, 0, errors.New("redistier: Redis's clock is out of range")
+		return m, errors.New("redistier: Redis's clock is out of range")
 	}
 	half := (dewar.Clock() - sent) / 2
-	return at.UnixNano() - (sent + half), half + int64(time.Microsecond), nil
+	return measurement{at.UnixNano() - (sent + half), half + int64(time.Microsecond)}, nil
 }
 
 // isRefused reports whether Redis will go on refusing: by its ACL, or because

@@ -82,7 +82,7 @@ func TestProcessesWhoseClocksAreHoursApartAgreeOnAges(t *testing.T) {
 						time.Duration(f.Entry.Loaded-fill.Entry.Loaded), time.Duration(f.Entry.Fresh-fill.Entry.Fresh))
 				}
 				// Alive for two minutes: not for hours more, nor for less.
-				raw, err := mini.Get(reader.keys.redisKey(key))
+				raw, err := mini.Get(reader.keys.Load().redisKey(key))
 				if err != nil {
 					t.Fatal(err)
 				}
@@ -91,7 +91,7 @@ func TestProcessesWhoseClocksAreHoursApartAgreeOnAges(t *testing.T) {
 					want bool
 				}{{110 * time.Second, true}, {130 * time.Second, false}} {
 					var env envelope
-					reader.keys.parse([]byte(raw), key, &env)
+					reader.keys.Load().parse([]byte(raw), key, &env)
 					now := reader.clock.read(t.Context())
 					now.unix += int64(c.in)
 					if alive := now.clamp(&env); alive != c.want {
@@ -326,7 +326,7 @@ func TestServerThatMayNotTellTheTimeIsLeftAlone(t *testing.T) {
 	if !almost(now.unix, time.Now().Add(time.Hour).UnixNano()) {
 		t.Error("not the wall clock")
 	}
-	if n := trips.times.Load(); n != 1 {
+	if n := trips.times.Load(); n < 1 || n > 2 { // for readers, and by the bus
 		t.Errorf("asked %d times", n)
 	}
 	if lines := log.lines(); len(lines) != 1 || !strings.Contains(lines[0], "this machine's clock stands in") {

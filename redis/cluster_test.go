@@ -52,7 +52,7 @@ func TestSlotsAgreeWithTheServerAndTheClient(t *testing.T) {
 	client := cluster.client(t)
 	tier := clusterTier(t, client, 0)
 	for i := range 300 {
-		dk := tier.keys.redisKey(fmt.Sprint("k", i))
+		dk := tier.keys.Load().redisKey(fmt.Sprint("k", i))
 		want, err := client.ClusterKeySlot(t.Context(), dk).Result()
 		if err != nil || int(want) != slotOf(dk) {
 			t.Fatalf("%s is in slot %d, %v, not %d", dk, want, err, slotOf(dk))
@@ -83,7 +83,7 @@ func TestKeysOfADeadShardFailAloneAndSoonAtOnce(t *testing.T) {
 			cluster := startCluster(t)
 			const timeout = 300 * time.Millisecond
 			tier := clusterTier(t, cluster.client(t), timeout)
-			keys, shard := cluster.shards(tier.keys, 60)
+			keys, shard := cluster.shards(*tier.keys.Load(), 60)
 			for _, key := range keys {
 				tier.put(t, key, key)
 			}
@@ -151,14 +151,14 @@ func TestReadersNoticeNothingOfASlotThatMoves(t *testing.T) {
 	tier := clusterTier(t, cluster.client(t), 0)
 	// Keys of one slot have to be looked for.
 	var keys []string
-	slot := slotOf(tier.keys.redisKey("k0"))
+	slot := slotOf(tier.keys.Load().redisKey("k0"))
 	for i := 0; len(keys) < 6; i++ {
-		if key := fmt.Sprint("k", i); slotOf(tier.keys.redisKey(key)) == slot {
+		if key := fmt.Sprint("k", i); slotOf(tier.keys.Load().redisKey(key)) == slot {
 			keys = append(keys, key)
 		}
 	}
 	written := keys[5]
-	others, _ := cluster.shards(tier.keys, 20)
+	others, _ := cluster.shards(*tier.keys.Load(), 20)
 	keys = append(keys[:5], others...)
 	for _, key := range keys {
 		tier.put(t, key, key)

@@ -88,7 +88,7 @@ func TestValuesOfOneCodecAreForeignToTheOthers(t *testing.T) {
 	for _, w := range codecs {
 		writer := openTier(t, Config[string]{Client: newClient(t, mini.Addr()), Codec: w.codec}, testOptions)
 		writer.put(t, "k", "value")
-		raw, err := mini.Get(writer.keys.redisKey("k"))
+		raw, err := mini.Get(writer.keys.Load().redisKey("k"))
 		if err != nil || raw[52] != w.number {
 			t.Errorf("codec %d is written as %d (%v)", w.number, raw[52], err)
 		}
@@ -102,7 +102,7 @@ func TestValuesOfOneCodecAreForeignToTheOthers(t *testing.T) {
 				t.Errorf("codec %d finds %d's in state %d, %q", r.number, w.number, f.State, f.Entry.Value)
 			}
 		}
-		if after, _ := mini.Get(writer.keys.redisKey("k")); !bytes.Equal([]byte(after), []byte(raw)) {
+		if after, _ := mini.Get(writer.keys.Load().redisKey("k")); !bytes.Equal([]byte(after), []byte(raw)) {
 			t.Errorf("a value of codec %d was touched", w.number)
 		}
 	}

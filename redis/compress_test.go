@@ -2,6 +2,7 @@ package redistier
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"math/rand/v2"
@@ -19,13 +20,14 @@ import (
 func offline[V any](tb testing.TB, cfg Config[V]) *tier[V] {
 	tb.Helper()
 	cfg.Client = newClient(tb, "127.0.0.1:1")
+	cfg.Timeout = time.Millisecond
 	return openTier(tb, cfg, testOptions)
 }
 
 // look is what a reader gets of raw, found under key.
 func (t *tier[V]) look(raw []byte, key string) dewar.Found[V] {
 	var f dewar.Found[V]
-	t.judge(string(raw), key, readClocks(), &f)
+	t.judge(t.keys.Load(), string(raw), key, t.clock.read(context.Background()), &f)
 	return f
 }
 
@@ -82,7 +84,7 @@ func TestLargePayloadsAreCompressedIfThatMakesThemSmaller(t *testing.T) {
 		}
 	}
 	f := aFill("k", dewar.Fence{}, strings.Repeat("a", defaultMaxValue+1))
-	if _, err := tier.encode(nil, &f, false, readClocks()); !errors.Is(err, dewar.ErrUnencodable) {
+	if _, err := tier.encode(tier.keys.Load(), nil, &f, false, tier.clock.read(context.Background())); !errors.Is(err, dewar.ErrUnencodable) {
 		t.Errorf("over MaxValue, though not when compressed: %v", err)
 	}
 }
@@ -92,7 +94,7 @@ func TestCompressedValuesPassThroughRedis(t *testing.T) {
 	tier := openTier(t, Config[string]{Client: newClient(t, mini.Addr()), CompressOver: 100}, testOptions)
 	value := strings.Repeat("value ", 1000)
 	tier.put(t, "k", value)
-	if raw, err := mini.Get(tier.keys.redisKey("k")); err != nil || len(raw) > 500 {
+	if raw, err := mini.Get(tier.keys.Load().redisKey("k")); err != nil || len(raw) > 500 {
 		t.Errorf("%d bytes in Redis (%v)", len(raw), err)
 	}
 	if f := tier.readOne(t.Context(), "k"); f.Entry.Value != value {
@@ -174,7 +176,7 @@ func TestDecompressionBombsAreDamageAndTakeLittleMemory(t *testing.T) {
 		var m0, m1 runtime.MemStats
 		runtime.ReadMemStats(&m0)
 		var f dewar.Found[string]
-		did := tier.judge(asString(raw), "k", readClocks(), &f)
+		did := tier.judge(tier.keys.Load(), asString(raw), "k", tier.clock.read(context.Background()), &f)
 		runtime.ReadMemStats(&m1)
 		if f.State != dewar.RemoteAbsent || did != remainsDamaged || tier.Stats().Corrupt != before.Corrupt+1 {
 			t.Errorf("%s: state %d, %d bytes", name, f.State, len(f.Entry.Value))

@@ -24,7 +24,9 @@ const (
 //	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379", ContextTimeoutEnabled: true})
 //	... Remote: redistier.Config[Video]{Client: rdb} ...
 //
-// One client may serve any number of caches, and anything else.
+// One client may serve any number of caches, and anything else. They share one
+// of its connections, on which a read waits for announcements. With a PoolSize
+// of 1 there is none to spare, and Redis is asked for them 20 times a second.
 type Config[V any] struct {
 	// Client is the caller's client, a *redis.Client or *redis.ClusterClient.
 	// The tier never closes it. Required.
@@ -89,6 +91,12 @@ type Config[V any] struct {
 	// stored beside a secret learns the secret from sizes. Defaults to false.
 	CompressSealed bool
 
+	// MaxDeaf bounds what the local tier serves while no announcements come in:
+	// after 2 seconds without them, entries loaded longer ago than this are no
+	// longer fresh. It trades load of the origin, at the worst moment, for
+	// freshness. Defaults to 0: off, entries live out their TTL.
+	MaxDeaf time.Duration
+
 	// AllowLossy accepts a V of which the CBOR or JSON codec does not keep
 	// everything: unexported fields, fields tagged "-", fields of an interface
 	// type (map[string]any among them: an int64 comes back as a uint64 or a
@@ -108,6 +116,9 @@ func (c Config[V]) Validate() error {
 	errs := []error{checkClient(c.Client), checkPrefix(c.Prefix)}
 	if c.Timeout < 0 {
 		errs = append(errs, fmt.Errorf("redistier: Timeout is %v; it must not be negative", c.Timeout))
+	}
+	if c.MaxDeaf < 0 {
+		errs = append(errs, fmt.Errorf("redistier: MaxDeaf is %v; it must not be negative", c.MaxDeaf))
 	}
 	if c.MaxValue < 0 || c.MaxValue > maxRead/2 {
 		errs = append(errs, fmt.Errorf("redistier: MaxValue is %d; it must be 0 to %d bytes", c.MaxValue, maxRead/2))
@@ -211,8 +222,9 @@ func checkClient(client redis.UniversalClient) error {
 	return fmt.Errorf("redistier: Client is a %T; pass a *redis.Client or a *redis.ClusterClient, or a type that embeds one", client)
 }
 
-// OpenRemote opens the tier. It does not wait for Redis, which may be down.
-// Closing the tier does not close the Client.
+// OpenRemote opens the tier. It tries for one Timeout to reach Redis, which may
+// be down: then the tier goes on trying and its operations fail with
+// ErrNotJoined until it has. Closing the tier does not close the Client.
 func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error) {
 	if err := c.Validate(); err != nil {
 		return nil, err
@@ -237,7 +249,6 @@ func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error
 			timeout: c.Timeout,
 			log:     o.Logger,
 		},
-		keys:     newKeyspace(c.Prefix, o.Name, o.Schema),
 		codec:    c.codec(),
 		seal:     seal,
 		maxValue: c.MaxValue,
@@ -252,6 +263,8 @@ func (c Config[V]) OpenRemote(o dewar.RemoteOptions) (dewar.RemoteTier[V], error
 	if c.wall == nil {
 		c.wall = time.Now
 	}
+	t.suspect = t.suspectServers
 	t.start(c.wall, "{"+c.Prefix+"}")
+	t.follower.open(&t.wire, c.Prefix, c.MaxDeaf, o)
 	return t, nil
 }

@@ -17,7 +17,8 @@ import (
 func (t *tier[V]) sealed(tb testing.TB, key string, v V) []byte {
 	tb.Helper()
 	f := aFill(key, dewar.Fence{}, v)
-	raw, err := t.encode(nil, &f, t.keys.hashed(t.keys.redisKey(key)), t.clock.read(context.Background()))
+	ks := t.keys.Load()
+	raw, err := t.encode(ks, nil, &f, ks.hashed(ks.redisKey(key)), t.clock.read(context.Background()))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -26,7 +27,7 @@ func (t *tier[V]) sealed(tb testing.TB, key string, v V) []byte {
 
 // reseal makes the checksum of raw right.
 func (t *tier[V]) reseal(raw []byte, key string) []byte {
-	t.keys.closeEnvelope(raw, key)
+	t.keys.Load().closeEnvelope(raw, key)
 	return raw
 }
 
@@ -53,7 +54,7 @@ func damages(tb testing.TB, t *tier[string]) map[string]struct {
 	huge := append(good()[:headSize], 0x7b, 0, 0, 1, 0, 0, 0, 0, 0) // a string of a TiB
 	garbage := append(good(), 0x01)
 	seals := openTier(tb, Config[string]{Client: t.client, Seal: sealKeys(1)}, testOptions)
-	seals.keys = t.keys
+	seals.keys.Store(t.keys.Load())
 	flagged := func(flags byte, payload []byte) []byte {
 		return t.reseal(append(with(flagsOffset, flags)[:headSize], payload...), "k")
 	}
@@ -113,7 +114,7 @@ func TestDamageIsAMissAndDeletedWhileForeignBytesAreLeftAlone(t *testing.T) {
 	o := testOptions
 	o.Name = "damage"
 	tier := openTier(t, Config[string]{Client: client}, o)
-	dk := tier.keys.redisKey("k")
+	dk := tier.keys.Load().redisKey("k")
 	for name, d := range damages(t, tier) {
 		for op, do := range map[string]func() dewar.Found[string]{
 			"Read": func() dewar.Found[string] { return tier.readOne(t.Context(), "k") },
@@ -168,7 +169,7 @@ func TestDamageIsAMissAndDeletedWhileForeignBytesAreLeftAlone(t *testing.T) {
 		// Where the envelope is whole it need not look inside.
 		left, err := client.Get(t.Context(), dk).Bytes()
 		var env envelope
-		if !errors.Is(err, redis.Nil) && (tier.keys.parse(left, "k", &env) != isEntry || env.fresh > time.Now().UnixNano()) {
+		if !errors.Is(err, redis.Nil) && (tier.keys.Load().parse(left, "k", &env) != isEntry || env.fresh > time.Now().UnixNano()) {
 			t.Errorf("%s: there after Expire, and not stale (%v)", name, err)
 		}
 	}
@@ -179,7 +180,7 @@ func TestAnotherRedisTypeIsForeign(t *testing.T) {
 		t.Run(c.name, func(t *testing.T) {
 			client := newClient(t, c.addr)
 			tier := openTier(t, Config[string]{Client: client}, testOptions)
-			dk := tier.keys.redisKey("hash")
+			dk := tier.keys.Load().redisKey("hash")
 			if err := client.HSet(t.Context(), dk, "a", 1).Err(); err != nil {
 				t.Fatal(err)
 			}
@@ -220,7 +221,7 @@ func TestAnotherRedisTypeIsForeign(t *testing.T) {
 // was written between reading and deleting stays.
 func TestDeletingDamageSparesAWriterInBetween(t *testing.T) {
 	tier, mini := miniTier(t)
-	dk := tier.keys.redisKey("k")
+	dk := tier.keys.Load().redisKey("k")
 	for _, raw := range [][]byte{tier.sealed(t, "k", "v")[:11], tier.sealed(t, "k", "v")[:50]} {
 		mini.Set(dk, string(raw))
 		s := []swap{{dk: dk, seen: string(raw[:min(len(raw), fenceSize)])}}
@@ -236,14 +237,14 @@ func TestValueUnderAnotherHashedKeyIsAMiss(t *testing.T) {
 	tier, mini := miniTier(t)
 	a, b := strings.Repeat("a", 300), strings.Repeat("b", 300)
 	tier.put(t, a, "a's")
-	raw, err := mini.Get(tier.keys.redisKey(a))
+	raw, err := mini.Get(tier.keys.Load().redisKey(a))
 	if err != nil {
 		t.Fatal(err)
 	}
 	if !strings.Contains(raw, a) {
 		t.Error("the full key is not inside")
 	}
-	mini.Set(tier.keys.redisKey(b), raw)
+	mini.Set(tier.keys.Load().redisKey(b), raw)
 	if f := tier.readOne(t.Context(), b); f.State != dewar.RemoteAbsent {
 		t.Errorf("state %d, value %q", f.State, f.Entry.Value)
 	}
@@ -349,7 +350,7 @@ func TestTimesAreClampedOnRead(t *testing.T) {
 		}
 		raw := openEnvelope(nil, &env, "k", false)
 		raw, _ = tier.codec.Append(raw, "v")
-		mini.Set(tier.keys.redisKey("k"), string(tier.reseal(raw, "k")))
+		mini.Set(tier.keys.Load().redisKey("k"), string(tier.reseal(raw, "k")))
 		f := tier.readOne(t.Context(), "k")
 		if c.dead {
 			if f.State != dewar.RemoteAbsent {
@@ -390,7 +391,7 @@ func TestEntriesWithoutEndAreKept(t *testing.T) {
 	if got := tier.readOne(t.Context(), "k"); got.Entry.Fresh != math.MaxInt64 || got.State != dewar.RemoteValue {
 		t.Errorf("%+v", got)
 	}
-	if ttl := mini.TTL(tier.keys.redisKey("k")); ttl < maxKeep-time.Hour {
+	if ttl := mini.TTL(tier.keys.Load().redisKey("k")); ttl < maxKeep-time.Hour {
 		t.Errorf("TTL %v", ttl)
 	}
 }
@@ -400,19 +401,19 @@ func TestFillOfADeadEntryDeletesItsLease(t *testing.T) {
 	f := aFill("k", tier.leaseOne(t.Context(), "k").Fence, "v")
 	f.Dead = dewar.Clock()
 	fills := []dewar.Fill[string]{f}
-	if tier.Fill(t.Context(), fills); fills[0].Err != nil || mini.Exists(tier.keys.redisKey("k")) {
-		t.Errorf("error %v, there: %v", fills[0].Err, mini.Exists(tier.keys.redisKey("k")))
+	if tier.Fill(t.Context(), fills); fills[0].Err != nil || mini.Exists(tier.keys.Load().redisKey("k")) {
+		t.Errorf("error %v, there: %v", fills[0].Err, mini.Exists(tier.keys.Load().redisKey("k")))
 	}
 }
 
 func TestZeroFenceNamesNothingThatIsThere(t *testing.T) {
 	tier, mini := miniTier(t)
-	mini.Set(tier.keys.redisKey("k"), string(make([]byte, 64)))
+	mini.Set(tier.keys.Load().redisKey("k"), string(make([]byte, 64)))
 	if err := tier.fillOne(t.Context(), "k", dewar.Fence{}, "v"); !errors.Is(err, dewar.ErrFenced) {
 		t.Errorf("Fill: %v", err)
 	}
 	fills := []dewar.Fill[string]{{Key: "k"}}
-	if tier.Release(t.Context(), fills); !errors.Is(fills[0].Err, dewar.ErrFenced) || !mini.Exists(tier.keys.redisKey("k")) {
+	if tier.Release(t.Context(), fills); !errors.Is(fills[0].Err, dewar.ErrFenced) || !mini.Exists(tier.keys.Load().redisKey("k")) {
 		t.Errorf("Release: %v", fills[0].Err)
 	}
 }

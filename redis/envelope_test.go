@@ -19,7 +19,7 @@ var update = flag.Bool("update", false, "write golden files that are missing")
 // goldenKeys is the keyspace and goldenLong the hashed key of the golden
 // files.
 var (
-	goldenKeys = newKeyspace("dewar", "videos", "0")
+	goldenKeys = newKeyspace("dewar", "videos", "0", 0)
 	goldenLong = strings.Repeat("long key ", 30)
 )
 
@@ -94,7 +94,7 @@ func goldenReader(t *testing.T, codec, flags byte) *tier[string] {
 		cfg.Seal = sealKeys(1, 2)
 	}
 	reader := offline(t, cfg)
-	reader.keys = goldenKeys
+	reader.keys.Store(&goldenKeys)
 	return reader
 }
 
@@ -192,15 +192,15 @@ func goldenJudge(t *testing.T, tier *tier[string], file string, raw []byte, key 
 	now := clocks{unix: env.loaded + 1, mono: dewar.Clock()}
 	if env.codec == codecBytes {
 		reader := offline(t, Config[[]byte]{Codec: Bytes()})
-		reader.keys = goldenKeys
+		reader.keys.Store(&goldenKeys)
 		var f dewar.Found[[]byte]
-		if reader.judge(string(raw), key, now, &f); f.State != dewar.RemoteValue || string(f.Entry.Value) != want {
+		if reader.judge(reader.keys.Load(), string(raw), key, now, &f); f.State != dewar.RemoteValue || string(f.Entry.Value) != want {
 			t.Errorf("%s: state %d, value %q", file, f.State, f.Entry.Value)
 		}
 		return
 	}
 	var f dewar.Found[string]
-	tier.judge(string(raw), key, now, &f)
+	tier.judge(tier.keys.Load(), string(raw), key, now, &f)
 	if env.kind == kindLease {
 		if f.State != dewar.RemoteLeased || f.Fence != env.fence {
 			t.Errorf("%s: state %d", file, f.State)
@@ -224,7 +224,7 @@ func TestAnEntryOfALaterFormatIsAMissAndIsNotOverwritten(t *testing.T) {
 	for name, cfg := range map[string]Config[string]{"plain": {}, "sealing": {Seal: sealKeys(1)}} {
 		cfg.Client = newClient(t, mini.Addr())
 		tier := openTier(t, cfg, testOptions)
-		dk := tier.keys.redisKey("id-1")
+		dk := tier.keys.Load().redisKey("id-1")
 		mini.Set(dk, string(later))
 		if f := tier.readOne(t.Context(), "id-1"); f.State != dewar.RemoteForeign {
 			t.Errorf("%s: Read: state %d", name, f.State)
@@ -267,7 +267,7 @@ func TestChecksumCoversHeadKeyAndPayload(t *testing.T) {
 	if goldenKeys.parse(raw, "l", &got) == isEntry {
 		t.Error("passes for another key")
 	}
-	if newKeyspace("dewar", "other", "0").parse(raw, "k", &got) == isEntry {
+	if newKeyspace("dewar", "other", "0", 0).parse(raw, "k", &got) == isEntry {
 		t.Error("passes for another cache")
 	}
 }
@@ -312,7 +312,8 @@ func TestMillisRoundUpAndStayInRange(t *testing.T) {
 
 func FuzzEnvelope(f *testing.F) {
 	plain, seals := offline(f, Config[video]{}), offline(f, Config[video]{Seal: sealKeys(1, 2)})
-	plain.keys, seals.keys = goldenKeys, goldenKeys
+	plain.keys.Store(&goldenKeys)
+	seals.keys.Store(&goldenKeys)
 	now := clocks{unix: 1773500966535897933, mono: dewar.Clock()}
 	written := make(map[string]bool) // what the sealing golden files hold, but for the fence
 	for _, g := range golden {
@@ -356,9 +357,9 @@ func FuzzEnvelope(f *testing.F) {
 		// but what was sealed.
 		for _, raw := range [][]byte{raw, fixed} {
 			var f dewar.Found[video]
-			plain.judge(string(raw), key, now, &f)
+			plain.judge(plain.keys.Load(), string(raw), key, now, &f)
 			f = dewar.Found[video]{}
-			if seals.judge(string(raw), key, now, &f); f.State == dewar.RemoteValue && !written[string(raw[20:])+key] {
+			if seals.judge(seals.keys.Load(), string(raw), key, now, &f); f.State == dewar.RemoteValue && !written[string(raw[20:])+key] {
 				t.Fatalf("%x is taken for sealed", raw)
 			}
 		}

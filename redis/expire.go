@@ -38,7 +38,8 @@ func (t *tier[V]) Expire(ctx context.Context, keys []string, keep time.Duration,
 }
 
 func (t *tier[V]) expire(ctx context.Context, keys []string, keep time.Duration, errs []error) {
-	dks := t.keys.redisKeys(keys)
+	ks := t.keys.Load()
+	dks := ks.redisKeys(keys)
 	open := make([]int, len(keys)) // keys that are not settled
 	for i := range open {
 		open[i] = i
@@ -61,7 +62,7 @@ func (t *tier[V]) expire(ctx context.Context, keys []string, keep time.Duration,
 				// MGET says so of other types too, but those serve nobody.
 				errs[i] = nil
 			case err == nil:
-				s, ok := t.stale(raw, keys[i], dks[i], now, keep)
+				s, ok := t.stale(ks, raw, keys[i], dks[i], now, keep)
 				if !ok {
 					hopeless = append(hopeless, i)
 					return
@@ -96,9 +97,9 @@ func (t *tier[V]) expire(ctx context.Context, keys []string, keep time.Duration,
 
 // stale returns the write that makes raw stale, or that deletes it if it is a
 // lease, negative or dead; ok is false when raw cannot be read.
-func (t *tier[V]) stale(raw, key, dk string, now clocks, keep time.Duration) (s swap, ok bool) {
+func (t *tier[V]) stale(ks *keyspace, raw, key, dk string, now clocks, keep time.Duration) (s swap, ok bool) {
 	var env envelope
-	switch t.keys.parse(asBytes(raw), key, &env) {
+	switch ks.parse(asBytes(raw), key, &env) {
 	case isForeign, isCorrupt:
 		return swap{}, false
 	case isLease:
@@ -115,7 +116,7 @@ func (t *tier[V]) stale(raw, key, dk string, now clocks, keep time.Duration) (s 
 		scratch := buffers.Get().(*[]byte)
 		defer putBuffer(scratch)
 		var is verdict
-		if payload, is = t.seal.open(t.keys, asBytes(raw), key, &env, scratch); is != isEntry {
+		if payload, is = t.seal.open(*ks, asBytes(raw), key, &env, scratch); is != isEntry {
 			return swap{}, false
 		}
 	}
@@ -125,15 +126,15 @@ func (t *tier[V]) stale(raw, key, dk string, now clocks, keep time.Duration) (s 
 		env.dead = until
 	}
 	s.px = millis(time.Duration(env.dead - now.unix))
-	hashed := t.keys.hashed(dk)
+	hashed := ks.hashed(dk)
 	out := make([]byte, 0, len(raw)+sealOverhead)
 	out = openEnvelope(out, &env, key, hashed)
 	body := len(out)
 	out = append(out, payload...)
 	if sealed {
-		out = t.seal.seal(t.keys, out, 0, body, key)
+		out = t.seal.seal(*ks, out, 0, body, key)
 	}
-	t.keys.closeEnvelope(out, key)
+	ks.closeEnvelope(out, key)
 	s.put = asString(out)
 	return s, true
 }

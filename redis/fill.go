@@ -47,8 +47,8 @@ func (t *tier[V]) Fill(ctx context.Context, fills []dewar.Fill[V]) {
 // fill writes the first n of fills, as many as go into one pipeline. The
 // error is not nil when none of them could be sent or answered.
 func (t *tier[V]) fill(ctx context.Context, fills []dewar.Fill[V]) (n int, err error) {
-	if err := ctx.Err(); err != nil { // before encoding for nothing
-		return 0, context.Cause(ctx)
+	if err := t.barred(ctx); err != nil { // before encoding for nothing
+		return 0, err
 	}
 	pooled := buffers.Get().(*[]byte)
 	buf := (*pooled)[:0]
@@ -57,7 +57,7 @@ func (t *tier[V]) fill(ctx context.Context, fills []dewar.Fill[V]) (n int, err e
 		putBuffer(pooled)
 	}()
 
-	now := t.clock.read(ctx)
+	ks, now := t.keys.Load(), t.clock.read(ctx)
 	swaps := make([]swap, 0, min(len(fills), maxBatch))
 	ends := make([]int, 0, cap(swaps)) // of each swap's value in buf, which moves while it grows
 	owner := make([]int, 0, cap(swaps))
@@ -70,10 +70,10 @@ func (t *tier[V]) fill(ctx context.Context, fills []dewar.Fill[V]) (n int, err e
 			f.Err = dewar.ErrFenced
 			continue
 		}
-		s := swap{dk: t.keys.redisKey(f.Key), seen: asString(f.Fence[:])}
+		s := swap{dk: ks.redisKey(f.Key), seen: asString(f.Fence[:])}
 		if f.Dead > now.mono {
 			s.px = millis(time.Duration(f.Dead - now.mono))
-			if buf, f.Err = t.encode(buf, f, t.keys.hashed(s.dk), now); f.Err != nil {
+			if buf, f.Err = t.encode(ks, buf, f, ks.hashed(s.dk), now); f.Err != nil {
 				continue
 			}
 		}
@@ -116,7 +116,7 @@ func (t *tier[V]) settle(ctx context.Context, fills []dewar.Fill[V], swaps []swa
 
 // encode appends the envelope of f to dst. On an error, which is
 // dewar.ErrUnencodable, it returns dst.
-func (t *tier[V]) encode(dst []byte, f *dewar.Fill[V], hashed bool, now clocks) ([]byte, error) {
+func (t *tier[V]) encode(ks *keyspace, dst []byte, f *dewar.Fill[V], hashed bool, now clocks) ([]byte, error) {
 	env := envelope{
 		fence:  newFence(kindValue),
 		loaded: now.toUnix(f.Entry.Loaded),
@@ -150,9 +150,9 @@ func (t *tier[V]) encode(dst []byte, f *dewar.Fill[V], hashed bool, now clocks) 
 		}
 	}
 	if t.seal != nil {
-		out = t.seal.seal(t.keys, out, len(dst), body, f.Key)
+		out = t.seal.seal(*ks, out, len(dst), body, f.Key)
 	}
-	t.keys.closeEnvelope(out[len(dst):], f.Key)
+	ks.closeEnvelope(out[len(dst):], f.Key)
 	return out, nil
 }
 

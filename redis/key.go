@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"hash/crc32"
+	"strconv"
 	"strings"
 	"unsafe"
 )
@@ -21,22 +22,33 @@ const hashedMark = "%sha256:"
 // castagnoli is the crc32c table: computed in hardware on amd64 and arm64.
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// keyspace maps the keys of one cache to Redis keys:
+// keyspace maps the keys of one cache in one epoch of its name to Redis keys:
 //
 //	<prefix>:<fmt>:<name>:<schema>:<epoch>:<key>
 //
 // Only the last part may hold a colon, so the form is unambiguous.
 type keyspace struct {
-	base string // up to and including the last colon
-	crc  uint32 // crc32c of base: where the checksum of every envelope begins
+	base  string // up to and including the last colon
+	crc   uint32 // crc32c of base: where the checksum of every envelope begins
+	epoch uint64
+	as    string // <fmt>:<schema>:<epoch>: whose copies of a key are one and the same
 }
 
-// newKeyspace fixes the epoch at 0; the component is there so that the form of
-// keys stays when names get epochs.
-func newKeyspace(prefix, name, schema string) keyspace {
-	base := prefix + ":" + string(rune('0'+format)) + ":" + name + ":" + schema + ":0:"
-	return keyspace{base: base, crc: crc32.Checksum([]byte(base), castagnoli)}
+func newKeyspace(prefix, name, schema string, epoch uint64) keyspace {
+	f, e := string(rune('0'+format)), strconv.FormatUint(epoch, 10)
+	base := prefix + ":" + f + ":" + name + ":" + schema + ":" + e + ":"
+	return keyspace{
+		base:  base,
+		crc:   crc32.Checksum([]byte(base), castagnoli),
+		epoch: epoch,
+		as:    f + ":" + schema + ":" + e,
+	}
 }
+
+// streamKey and epochKey are the keys of the bus. The tag puts all names of a
+// prefix into one slot of a Cluster, so that one XREAD serves them.
+func streamKey(prefix, name string) string { return "{" + prefix + "}:stream:" + name }
+func epochKey(prefix, name string) string  { return "{" + prefix + "}:epoch:" + name }
 
 // redisKey returns the Redis key of one key.
 func (ks keyspace) redisKey(key string) string {

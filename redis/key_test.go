@@ -6,7 +6,7 @@ import (
 )
 
 func TestRedisKeys(t *testing.T) {
-	ks := newKeyspace("dewar", "videos", "2")
+	ks := newKeyspace("dewar", "videos", "2", 0)
 	for _, c := range []struct{ key, want string }{
 		{"id-1", "dewar:1:videos:2:0:id-1"},
 		{"", "dewar:1:videos:2:0:"},
@@ -27,7 +27,7 @@ func TestRedisKeys(t *testing.T) {
 }
 
 func TestManyKeysAreTheSameAsOneByOne(t *testing.T) {
-	ks := newKeyspace("p", "n", "s")
+	ks := newKeyspace("p", "n", "s", 0)
 	keys := []string{"a", strings.Repeat("{", 60), strings.Repeat("{", 70), "", strings.Repeat("k", 500), "b", "%"}
 	for i, dk := range ks.redisKeys(keys) {
 		if dk != ks.redisKey(keys[i]) {
@@ -44,7 +44,7 @@ func FuzzKeyInjectivity(f *testing.F) {
 	f.Add(strings.Repeat("x", 200), strings.Repeat("x", 201))
 	f.Add("\xff", "\xfe")
 	f.Add(strings.Repeat("{", 150), strings.Repeat("{", 66)+"aa")
-	ks := newKeyspace("dewar", "videos", "0")
+	ks := newKeyspace("dewar", "videos", "0", 0)
 	f.Fuzz(func(t *testing.T, a, b string) {
 		x, y := ks.redisKey(a), ks.redisKey(b)
 		if (a == b) != (x == y) {

@@ -13,8 +13,8 @@ import (
 func refreshKey(dk string) string { return "{" + dk + "}:r" }
 
 // fencedKey returns the Redis key that f.Fence is about.
-func (t *tier[V]) fencedKey(f *dewar.Fill[V]) string {
-	dk := t.keys.redisKey(f.Key)
+func fencedKey[V any](ks *keyspace, f *dewar.Fill[V]) string {
+	dk := ks.redisKey(f.Key)
 	if f.Refresh {
 		return refreshKey(dk)
 	}
@@ -43,7 +43,8 @@ func (t *tier[V]) leaseRefresh(ctx context.Context, keys []string, found []dewar
 		return err
 	}
 	defer cancel()
-	dks := t.keys.redisKeys(keys)
+	ks := t.keys.Load()
+	dks := ks.redisKeys(keys)
 	tokens := newTokens(len(keys))
 	px := any(t.leasePX)
 	leases := make([]onceString, len(keys))
@@ -67,7 +68,7 @@ func (t *tier[V]) leaseRefresh(ctx context.Context, keys []string, found []dewar
 		case err != nil && err != redis.Nil && !isWrongType(err):
 			err = t.failed(ctx, "GET", err)
 		}
-		if t.answer(&found[i], raw, keys[i], now, err) == remainsDamaged {
+		if t.answer(ks, &found[i], raw, keys[i], now, err) == remainsDamaged {
 			damaged = append(damaged, swap{dk: dks[i], seen: raw[:min(len(raw), fenceSize)]})
 		}
 		if found[i].State == dewar.RemoteFailed {
@@ -94,27 +95,33 @@ func (t *tier[V]) leaseRefresh(ctx context.Context, keys []string, found []dewar
 // Renew implements dewar.RemoteTier. What is not a lease is not renewed: a
 // value would be cut short by it.
 func (t *tier[V]) Renew(ctx context.Context, fills []dewar.Fill[V]) {
-	t.overFences(ctx, fills, func(f *dewar.Fill[V]) (swap, bool) {
-		return swap{dk: t.fencedKey(f), seen: asString(f.Fence[:]), renew: true, px: t.leasePX}, f.Fence[3] == kindLease
+	t.overFences(ctx, fills, func(dk string, f *dewar.Fill[V]) (swap, bool) {
+		return swap{dk: dk, seen: asString(f.Fence[:]), renew: true, px: t.leasePX}, f.Fence[3] == kindLease
 	})
 }
 
 // Release implements dewar.RemoteTier.
 func (t *tier[V]) Release(ctx context.Context, fills []dewar.Fill[V]) {
-	t.overFences(ctx, fills, func(f *dewar.Fill[V]) (swap, bool) {
-		return swap{dk: t.fencedKey(f), seen: asString(f.Fence[:])}, f.Fence != dewar.Fence{}
+	t.overFences(ctx, fills, func(dk string, f *dewar.Fill[V]) (swap, bool) {
+		return swap{dk: dk, seen: asString(f.Fence[:])}, f.Fence != dewar.Fence{}
 	})
 }
 
 // overFences carries out one swap for each fill, and refuses those of which
 // swapOf does.
-func (t *tier[V]) overFences(ctx context.Context, fills []dewar.Fill[V], swapOf func(*dewar.Fill[V]) (s swap, ok bool)) {
+func (t *tier[V]) overFences(ctx context.Context, fills []dewar.Fill[V], swapOf func(dk string, f *dewar.Fill[V]) (s swap, ok bool)) {
 	rest, err := inBatches(len(fills), func(i, j int) error {
-		part := fills[i:j]
+		if err := t.barred(ctx); err != nil { // before a refusal that was not asked for
+			for k := i; k < j; k++ {
+				fills[k].Err = err
+			}
+			return err
+		}
+		part, ks := fills[i:j], t.keys.Load()
 		swaps := make([]swap, 0, len(part))
 		owner := make([]int, 0, len(part))
 		for k := range part {
-			s, ok := swapOf(&part[k])
+			s, ok := swapOf(fencedKey(ks, &part[k]), &part[k])
 			if !ok {
 				t.refused.Add(1)
 				part[k].Err = dewar.ErrFenced

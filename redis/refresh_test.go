@@ -64,18 +64,18 @@ func TestRefreshLeaseShowsLeasesDamageAndOtherTypes(t *testing.T) {
 	if f := tier.leaseRefreshOne(t, "leased"); f.State != dewar.RemoteLeased || f.Fence != fence {
 		t.Errorf("leased: %+v", f)
 	}
-	dk := tier.keys.redisKey("damaged")
+	dk := tier.keys.Load().redisKey("damaged")
 	mini.Set(dk, magic+"\x01V")
 	if f := tier.leaseRefreshOne(t, "damaged"); f.State != dewar.RemoteAbsent || mini.Exists(dk) {
 		t.Errorf("damaged: %+v, there: %v", f, mini.Exists(dk))
 	}
-	mini.Lpush(tier.keys.redisKey("list"), "x")
+	mini.Lpush(tier.keys.Load().redisKey("list"), "x")
 	if f := tier.leaseRefreshOne(t, "list"); f.State != dewar.RemoteForeign || f.Refresh == (dewar.Fence{}) {
 		t.Errorf("list: %+v", f)
 	}
 	// Another type where the refresh lease should be: nobody gets it.
 	tier.put(t, "k", "v")
-	mini.Lpush(refreshKey(tier.keys.redisKey("k")), "x")
+	mini.Lpush(refreshKey(tier.keys.Load().redisKey("k")), "x")
 	if f := tier.leaseRefreshOne(t, "k"); f.State != dewar.RemoteValue || f.Refresh != (dewar.Fence{}) {
 		t.Errorf("occupied: %+v", f)
 	}
@@ -133,7 +133,7 @@ func TestLeasesLiveForAsLongAsTheyAreRenewed(t *testing.T) {
 	lease := tier.leaseOne(t.Context(), "k").Fence
 	refresh := tier.leaseRefreshOne(t, "value").Refresh
 	value := tier.readOne(t.Context(), "value").Fence
-	dk, vk := tier.keys.redisKey("k"), tier.keys.redisKey("value")
+	dk, vk := tier.keys.Load().redisKey("k"), tier.keys.Load().redisKey("value")
 	for _, key := range []string{dk, refreshKey(vk)} {
 		if err := client.PExpire(t.Context(), key, 20*time.Second).Err(); err != nil {
 			t.Fatal(err)
@@ -161,7 +161,7 @@ func TestLeasesLiveForAsLongAsTheyAreRenewed(t *testing.T) {
 	if ttl := client.PTTL(t.Context(), vk).Val(); ttl < 90*time.Second {
 		t.Errorf("the value was cut short to %v", ttl)
 	}
-	if n := client.Exists(t.Context(), tier.keys.redisKey("gone")).Val(); n != 0 {
+	if n := client.Exists(t.Context(), tier.keys.Load().redisKey("gone")).Val(); n != 0 {
 		t.Error("something was made by Renew")
 	}
 }

@@ -2,6 +2,7 @@ package redistier
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"fmt"
 	"strings"
@@ -83,7 +84,8 @@ func (t *tier[V]) negative(tb testing.TB, key string) []byte {
 	var none V
 	f := aFill(key, dewar.Fence{}, none)
 	f.Entry = dewar.NegativeEntry[V](f.Entry.Loaded, f.Entry.Fresh)
-	raw, err := t.encode(nil, &f, t.keys.hashed(t.keys.redisKey(key)), readClocks())
+	ks := t.keys.Load()
+	raw, err := t.encode(ks, nil, &f, ks.hashed(ks.redisKey(key)), t.clock.read(context.Background()))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -229,7 +231,7 @@ func TestWhoSealsAndWhoDoesNotLeaveEachOthersAlone(t *testing.T) {
 		"another key": {seals, elsewhere},
 	} {
 		for kind, raw := range map[string][]byte{"value": c.writer.sealed(t, "k", "v"), "negative": c.writer.negative(t, "k")} {
-			dk := c.writer.keys.redisKey("k")
+			dk := c.writer.keys.Load().redisKey("k")
 			mini.Set(dk, string(raw))
 			mini.SetTTL(dk, time.Minute)
 			before := c.reader.Stats()
@@ -272,7 +274,7 @@ func TestExpireSealsAnew(t *testing.T) {
 		old := openTier(t, cfg, testOptions)
 		value := strings.Repeat("value", 100)
 		for _, key := range []string{"k", strings.Repeat("long", 100)} {
-			dk := tier.keys.redisKey(key)
+			dk := tier.keys.Load().redisKey(key)
 			old.put(t, key, value)
 			before, _ := mini.Get(dk)
 			if err := tier.expireOne(t.Context(), key); err != nil {
@@ -303,7 +305,7 @@ func TestExpireSealsAnew(t *testing.T) {
 func TestAlteredSealedEntriesAreDeleted(t *testing.T) {
 	mini := startMini(t)
 	tier := openTier(t, Config[string]{Client: newClient(t, mini.Addr()), Seal: sealKeys(1)}, testOptions)
-	dk := tier.keys.redisKey("k")
+	dk := tier.keys.Load().redisKey("k")
 	for name, at := range map[string]int{"stamp": 10, "loaded": 27, "fresh": 35, "dead": 43, "took": 51, "nonce": headSize + 1, "ciphertext": headSize + 14} {
 		raw := tier.sealed(t, "k", "a value")
 		raw[at] ^= 1

@@ -45,10 +45,8 @@ func (w *wire) loadScripts(ctx context.Context) {
 		})
 		return err
 	}
-	if cluster, ok := w.client.(interface {
-		ForEachMaster(ctx context.Context, fn func(ctx context.Context, client *redis.Client) error) error
-	}); ok {
-		_ = cluster.ForEachMaster(ctx, func(ctx context.Context, client *redis.Client) error { return load(ctx, client) })
+	if c, ok := w.client.(cluster); ok {
+		_ = c.ForEachMaster(ctx, func(ctx context.Context, primary *redis.Client) error { return load(ctx, primary) })
 		return
 	}
 	_ = load(ctx, w.client)

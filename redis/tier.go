@@ -14,7 +14,7 @@ import (
 // tier is the remote tier of one cache.
 type tier[V any] struct {
 	wire
-	keys        keyspace
+	follower
 	codec       Codec[V]
 	into        inPlace[V] // the codec, if it can
 	codecNumber byte
@@ -54,13 +54,14 @@ func (t *tier[V]) Read(ctx context.Context, keys []string, found []dewar.Found[V
 }
 
 func (t *tier[V]) read(ctx context.Context, keys []string, found []dewar.Found[V]) error {
-	dks := t.keys.redisKeys(keys)
+	ks := t.keys.Load()
+	dks := ks.redisKeys(keys)
 	var damaged struct {
 		mu    sync.Mutex // mu guards swaps
 		swaps []swap
 	}
 	t.fetch(ctx, dks, func(i int, raw string, now clocks, err error) {
-		if t.answer(&found[i], raw, keys[i], now, err) == remainsDamaged {
+		if t.answer(ks, &found[i], raw, keys[i], now, err) == remainsDamaged {
 			damaged.mu.Lock()
 			defer damaged.mu.Unlock()
 			damaged.swaps = append(damaged.swaps, swap{dk: dks[i], seen: strings.Clone(raw[:min(len(raw), fenceSize)])})
@@ -85,10 +86,10 @@ func noneFound[V any](found []dewar.Found[V]) error {
 }
 
 // answer sets f to what looking up key gave: raw, or err.
-func (t *tier[V]) answer(f *dewar.Found[V], raw, key string, now clocks, err error) remains {
+func (t *tier[V]) answer(ks *keyspace, f *dewar.Found[V], raw, key string, now clocks, err error) remains {
 	switch {
 	case err == nil:
-		return t.judge(raw, key, now, f)
+		return t.judge(ks, raw, key, now, f)
 	case err == redis.Nil:
 		*f = dewar.Found[V]{State: dewar.RemoteAbsent}
 	case isWrongType(err):
@@ -109,12 +110,12 @@ const (
 	remainsDamaged         // of no use to anybody: to be deleted
 )
 
-// judge sets f to what raw is, found under key at now. What is dead or
+// judge sets f to what raw is, found under key of ks at now. What is dead or
 // damaged is RemoteAbsent.
-func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains {
+func (t *tier[V]) judge(ks *keyspace, raw, key string, now clocks, f *dewar.Found[V]) remains {
 	*f = dewar.Found[V]{}
 	var env envelope
-	switch t.keys.parse(asBytes(raw), key, &env) {
+	switch ks.parse(asBytes(raw), key, &env) {
 	case isForeign:
 		t.foreign.Add(1)
 		f.State = dewar.RemoteForeign
@@ -131,7 +132,7 @@ func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains 
 	}
 	v := isForeign
 	if env.kind == kindNegative || env.codec == t.codecNumber {
-		v = t.unpack(t.keys, asBytes(raw), key, &env, &f.Entry.Value)
+		v = t.unpack(ks, asBytes(raw), key, &env, &f.Entry.Value)
 	}
 	switch v {
 	case isForeign:
@@ -160,7 +161,7 @@ func (t *tier[V]) judge(raw, key string, now clocks, f *dewar.Found[V]) remains 
 // under key: isEntry if it could. It guards against codecs that panic: a value
 // that was written by a newer version of the program is no reason to end this
 // one.
-func (t *tier[V]) unpack(ks keyspace, raw []byte, key string, env *envelope, v *V) (is verdict) {
+func (t *tier[V]) unpack(ks *keyspace, raw []byte, key string, env *envelope, v *V) (is verdict) {
 	defer func() {
 		if recover() != nil {
 			is = isCorrupt
@@ -172,7 +173,7 @@ func (t *tier[V]) unpack(ks keyspace, raw []byte, key string, env *envelope, v *
 	opened, grown := buffers.Get().(*[]byte), buffers.Get().(*[]byte)
 	defer putBuffer(opened)
 	defer putBuffer(grown)
-	payload, is := t.seal.open(ks, raw, key, env, opened)
+	payload, is := t.seal.open(*ks, raw, key, env, opened)
 	if is != isEntry {
 		return is
 	}
@@ -216,7 +217,8 @@ func (t *tier[V]) lease(ctx context.Context, keys []string, found []dewar.Found[
 		return err
 	}
 	defer cancel()
-	dks := t.keys.redisKeys(keys)
+	ks := t.keys.Load()
+	dks := ks.redisKeys(keys)
 	tokens := newTokens(len(keys))
 	px := any(t.leasePX)
 
@@ -246,7 +248,7 @@ func (t *tier[V]) lease(ctx context.Context, keys []string, found []dewar.Found[
 			if now == (clocks{}) {
 				now = t.clock.read(ctx)
 			}
-			if t.judge(raw, keys[i], now, f) != remainsAsIs {
+			if t.judge(ks, raw, keys[i], now, f) != remainsAsIs {
 				takeovers = append(takeovers, swap{
 					dk:   dks[i],
 					seen: raw[:min(len(raw), fenceSize)],
@@ -318,7 +320,7 @@ func (t *tier[V]) seize(ctx context.Context, keys []string, found []dewar.Found[
 	tokens := newTokens(len(keys))
 	stats := make([]onceStatus, len(keys))
 	cmds := make([]redis.Cmder, len(keys))
-	dks := t.keys.redisKeys(keys)
+	dks := t.keys.Load().redisKeys(keys)
 	for i, dk := range dks {
 		stats[i].StatusCmd = redis.NewStatusCmd(bounded, "set", dk, asString(tokens[i][:]), "px", t.leasePX)
 		cmds[i] = &stats[i]
@@ -344,7 +346,7 @@ func (t *tier[V]) seize(ctx context.Context, keys []string, found []dewar.Found[
 // Unlink implements dewar.RemoteTier.
 func (t *tier[V]) Unlink(ctx context.Context, keys []string, errs []error) {
 	rest, err := inBatches(len(keys), func(i, j int) error {
-		t.unlink(ctx, t.keys.redisKeys(keys[i:j]), errs[i:j])
+		t.unlink(ctx, t.keys.Load().redisKeys(keys[i:j]), errs[i:j])
 		return allFailed(errs[i:j])
 	})
 	if err != nil {
@@ -364,7 +366,7 @@ func allFailed(errs []error) error {
 
 // Stats implements dewar.RemoteTier.
 func (t *tier[V]) Stats() dewar.RemoteStats {
-	return dewar.RemoteStats{
+	s := dewar.RemoteStats{
 		Foreign: t.foreign.Load(),
 		Corrupt: t.corrupt.Load(),
 		Refused: t.refused.Load(),
@@ -373,11 +375,15 @@ func (t *tier[V]) Stats() dewar.RemoteStats {
 
 		OpenBreakers: t.nodes.open(),
 	}
+	t.busStats(&s)
+	return s
 }
 
 // Close implements dewar.RemoteTier. What is sent already ends by itself,
-// bounded by Timeout; what is asked afterwards fails with dewar.ErrClosed.
+// bounded by Timeout; what is asked afterwards fails with dewar.ErrClosed. It
+// waits for the bus's reader if no other tier needs it.
 func (t *tier[V]) Close() error {
+	t.leaving.Do(t.leave)
 	t.stop()
 	return nil
 }

@@ -29,7 +29,11 @@ type wire struct {
 	clock *redisClock
 	back  *background
 
+	// suspect tells the bus that a node may not be the one it was.
+	suspect func()
+
 	closed atomic.Bool
+	apart  atomic.Bool  // the bus has not joined yet: nothing may be sent
 	mean   atomic.Int64 // moving average of the sizes of values read, bytes
 
 	errors     atomic.Uint64
@@ -74,32 +78,38 @@ func (w *wire) serverTime(ctx context.Context, key string) (time.Time, error) {
 	}
 	verdict := errUncounted
 	defer func() { v.end(verdict) }()
-	var asked interface {
-		Time(ctx context.Context) *redis.TimeCmd
-	} = w.client
-	if cluster, ok := w.client.(interface {
-		MasterForKey(ctx context.Context, key string) (*redis.Client, error)
-	}); ok {
-		primary, err := cluster.MasterForKey(bounded, key)
-		if err != nil {
-			verdict = blame(ctx, err)
-			return time.Time{}, err
-		}
-		asked = primary
-	}
-	at, err := asked.Time(bounded).Result()
+	at, err := timeOf(bounded, w.client, key)
 	verdict = blame(ctx, err)
 	return at, err
+}
+
+// timeOf is serverTime past breakers.
+func timeOf(ctx context.Context, client redis.UniversalClient, key string) (time.Time, error) {
+	primary, err := primaryOf(ctx, client, key)
+	if err != nil {
+		return time.Time{}, err
+	}
+	return primary.Time(ctx).Result()
+}
+
+// barred returns why nothing may be sent, or nil.
+func (w *wire) barred(ctx context.Context) error {
+	switch {
+	case w.closed.Load():
+		return dewar.ErrClosed
+	case w.apart.Load():
+		return ErrNotJoined
+	case ctx.Err() != nil:
+		return context.Cause(ctx)
+	}
+	return nil
 }
 
 // bound returns ctx with the bound of one round trip in which about size bytes
 // travel, or why nothing may be sent.
 func (w *wire) bound(ctx context.Context, size int64) (context.Context, context.CancelFunc, error) {
-	if w.closed.Load() {
-		return nil, nil, dewar.ErrClosed
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, nil, context.Cause(ctx)
+	if err := w.barred(ctx); err != nil {
+		return nil, nil, err
 	}
 	timeout := w.timeout
 	if timeout == 0 {
@@ -168,11 +178,13 @@ func (w *wire) failed(ctx context.Context, op string, err error) error {
 		return err // nothing was sent
 	}
 	w.errors.Add(1)
-	switch {
-	case isDenied(err):
+	if isDenied(err) {
 		w.denied.Add(1)
 		w.wasDenied(op, err)
-	case ctx.Err() == nil:
+		return fmt.Errorf("redistier: %s: %w", op, err)
+	}
+	w.suspect()
+	if ctx.Err() == nil {
 		w.wentDown(op, err)
 	}
 	return fmt.Errorf("redistier: %s: %w", op, err)

@@ -13,6 +13,26 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
+// cluster is what the client of a Cluster offers besides. It is asked for by
+// its methods, so that a struct around one is one as well.
+type cluster interface {
+	MasterForKey(ctx context.Context, key string) (*redis.Client, error)
+	ForEachMaster(ctx context.Context, do func(ctx context.Context, primary *redis.Client) error) error
+}
+
+// primaryOf returns a client of the node that answers for key.
+func primaryOf(ctx context.Context, client redis.UniversalClient, key string) (redis.Cmdable, error) {
+	c, ok := client.(cluster)
+	if !ok {
+		return client, nil
+	}
+	primary, err := c.MasterForKey(ctx, key)
+	if err != nil {
+		return nil, err
+	}
+	return primary, nil
+}
+
 // node is one server that answers for keys, and the breakers before it.
 type node struct{ reads, writes *breaker }
 
@@ -197,39 +217,3 @@ var crc16 = func() (table [256]uint16) {
 	}
 	return table
 }()
-
-// background runs what nobody waits for but Close.
-type background struct {
-	ctx    context.Context // ends with stop
-	cancel context.CancelFunc
-
-	mu      sync.Mutex // mu guards stopped, and that nothing starts after it
-	stopped bool
-	wg      sync.WaitGroup
-}
-
-func newBackground() *background {
-	ctx, cancel := context.WithCancel(context.Background())
-	return &background{ctx: ctx, cancel: cancel}
-}
-
-// start runs f on a goroutine of its own, which stop waits for. It reports
-// false when it is too late for that.
-func (b *background) start(f func(ctx context.Context)) bool {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.stopped {
-		return false
-	}
-	b.wg.Go(func() { f(b.ctx) })
-	return true
-}
-
-// stop ends what runs and waits for it.
-func (b *background) stop() {
-	b.mu.Lock()
-	b.stopped = true
-	b.mu.Unlock()
-	b.cancel()
-	b.wg.Wait()
-}
