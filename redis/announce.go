@@ -32,15 +32,12 @@ func (t *tier[V]) announce(ctx context.Context, kind dewar.AnnouncementKind, key
 		return
 	}
 	defer cancel()
-	op, as := opOf(kind), t.as()
+	op, as := opOf(kind), t.keys.Load().as
 	var cmds []redis.Cmder
 	var ends []int // of each entry's keys
 	for i := 0; i < len(keys); {
 		end := i + entryEnd(keys[i:])
-		args := append(addArgs(t.stream, 6+2*(end-i)), fieldOp, op, fieldFrom, t.from)
-		if as != "" {
-			args = append(args, fieldAs, as)
-		}
+		args := append(addArgs(t.stream, 6+2*(end-i)), fieldOp, op, fieldFrom, t.from, fieldAs, as)
 		for _, key := range keys[i:end] {
 			args = append(args, fieldKey, key)
 		}

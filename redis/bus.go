@@ -42,9 +42,8 @@ type follower struct {
 	hub              atomic.Pointer[hub]
 	leaving          sync.Once
 
-	keys     atomic.Pointer[keyspace]
-	switched atomic.Int64 // when the epoch moved last, on dewar.Clock; 0: never
-	kept     atomic.Int64 // when stream and epoch were kept on, on dewar.Clock; 0: never
+	keys atomic.Pointer[keyspace]
+	kept atomic.Int64 // when stream and epoch were kept on, on dewar.Clock; 0: never
 
 	mu      sync.Mutex  // mu guards these, and changes of keys
 	awaited dewar.Place // of our last announcement that Redis has answered

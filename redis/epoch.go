@@ -102,36 +102,19 @@ func parseEpoch(s string) uint64 {
 	return n
 }
 
-// adopt goes to epoch n, never back. It reports whether that is news.
-func (f *follower) adopt(n uint64) bool {
+// adopt goes to epoch n, never back.
+func (f *follower) adopt(n uint64) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return f.adoptLocked(n)
+	f.adoptLocked(n)
 }
 
-func (f *follower) adoptLocked(n uint64) bool {
+func (f *follower) adoptLocked(n uint64) {
 	if n <= f.keys.Load().epoch {
-		return false
+		return
 	}
 	ks := newKeyspace(f.prefix, f.w.name, f.schema, n)
-	f.switched.Store(dewar.Clock()) // first: whoever sees the new keys must see this
 	f.keys.Store(&ks)
-	return true
-}
-
-// settleAfter is how long after a move of the epoch announcements do not say
-// what was deleted. A deletion under the old epoch may be announced under the
-// new one: with the old one's "as", nobody would take the new copies for deleted.
-const settleAfter = time.Minute
-
-// as returns what an announcement made now may call the copies that were
-// written or deleted; "": nothing.
-func (f *follower) as() string {
-	ks := f.keys.Load()
-	if at := f.switched.Load(); at != 0 && dewar.Clock()-at < int64(settleAfter) {
-		return ""
-	}
-	return ks.as
 }
 
 // NextEpoch implements dewar.RemoteTier.

@@ -87,9 +87,6 @@ func (f *follower) join(ctx context.Context, late bool) error {
 	}
 	f.server, f.last, f.told = n, last, epoch
 	f.adopt(epoch)
-	if !late {
-		f.switched.Store(0) // nothing was done under another
-	}
 	f.answered.Store(dewar.Clock())
 	if missed {
 		f.missed("joined late", 0)

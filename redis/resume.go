@@ -195,21 +195,13 @@ func (f *follower) hear(e entry) {
 	case e.op == opHello, len(e.keys) == 0:
 		return
 	}
+	// What we have written or deleted under an epoch that has moved since, the
+	// cache deletes once more when it hears of the move.
 	kind, known := e.kind()
-	same := known && e.as == f.keys.Load().as
-	a := dewar.Announcement{Kind: kind, Place: e.place, Keys: e.keys}
-	if own {
-		a.Own = true
-		f.tell(func(ev dewar.RemoteEvents) { ev.Announced(a) })
-		if same {
-			return
-		}
-		// The epoch has moved since: what we deleted or wrote was not what is
-		// there now, and we are to ourselves as anybody else.
-		a.Own = false
-	} else {
+	a := dewar.Announcement{Kind: kind, Place: e.place, Keys: e.keys, Own: own}
+	if !own {
 		f.heard.Add(uint64(len(e.keys)))
+		a.Elsewhere = !known || e.as != f.keys.Load().as
 	}
-	a.Elsewhere = !same
 	f.tell(func(ev dewar.RemoteEvents) { ev.Announced(a) })
 }
