@@ -264,3 +264,28 @@ func TestWithoutRedisFreshEntriesCostTheOriginNothing(t *testing.T) {
 		})
 	}
 }
+
+func TestServerThatComesBackFromAnOldDumpBringsNothingBack(t *testing.T) {
+	t.Parallel()
+	s := openScene(t, outage{})
+	s.warm(t)
+	kit.Do(t, s.admin, "save")
+	versions := s.invalidate(t, s.a, changed)
+	kit.Eventually(t, "both have heard", func() bool { return serves(t, s.a, versions) && serves(t, s.b, versions) })
+	epoch := s.a.Stats().Remote.Epoch
+	old := s.redisKey(changed)
+	s.server.Kill()
+	s.server.Restart(t)
+	if n := kit.Do(t, s.admin, "exists", old); n != int64(1) {
+		t.Fatal("the dump has not brought the deleted value back")
+	}
+	kit.Within(t, backWithin, "the fleet leaves all that the dump has brought back", func() bool {
+		return s.a.Stats().Remote.Epoch > epoch && s.b.Stats().Remote.Epoch == s.a.Stats().Remote.Epoch
+	})
+	late := kit.NewCache(t, kit.Config{Client: kit.Plain(t, s.server.Addr), Origin: s.origin})
+	for _, c := range []*kit.Cache{s.a, s.b, late} {
+		if !serves(t, c, versions) {
+			t.Error("what was deleted is served")
+		}
+	}
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"testing"
+	"time"
 
 	"github.com/dewarcache/dewar"
 	"github.com/dewarcache/dewar/chaos/kit"
@@ -61,7 +62,8 @@ var topologies = []outage{
 				return kit.Do(t, replica, "role").([]any)[0] == "master"
 			})
 		},
-		doubts: true, // the promotion may be over before the outage is
+		lasts:  time.Second, // the Sentinel waits for half of it
+		doubts: true,        // the promotion may be over before the outage is
 	},
 }
 
