@@ -27,6 +27,7 @@ type outage struct {
 	serve []string                            // arguments of the server
 	user  string                              // by which the first cache logs in; "": none
 	pool  int                                 // PoolSize of its client; 0: the default
+	slack time.Duration                       // Timeout of both caches; 0: kit.Timeout
 
 	begin  func(t *testing.T, s *scene)
 	during func(t *testing.T, s *scene) // unless nil: does or checks more half-way through

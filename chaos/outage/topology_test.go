@@ -72,7 +72,7 @@ func openCluster(t *testing.T, _ outage) *scene {
 	s := &scene{origin: new(kit.Origin), cluster: kit.StartCluster(t)}
 	plain := redis.NewClusterClient(&redis.ClusterOptions{Addrs: s.cluster.Addrs(), ContextTimeoutEnabled: true})
 	t.Cleanup(func() { plain.Close() })
-	s.openCaches(t, plain, kit.Hardened(t, s.cluster.Addrs()...))
+	s.openCaches(t, plain, kit.Hardened(t, s.cluster.Addrs()...), 0)
 	stream := s.cluster.Slot(t, "{dewar}")
 	s.streamShard = s.cluster.ShardOf(stream)
 	s.otherShard = (s.streamShard + 1) % 3
@@ -136,6 +136,6 @@ func openSentinel(t *testing.T, _ outage) *scene {
 	watch := []string{s.sentinel.Watch.Addr}
 	plain := redis.NewFailoverClient(&redis.FailoverOptions{MasterName: kit.Master, SentinelAddrs: watch, ContextTimeoutEnabled: true})
 	t.Cleanup(func() { plain.Close() })
-	s.openCaches(t, plain, kit.HardenedFailover(t, s.sentinel.Watch.Addr))
+	s.openCaches(t, plain, kit.HardenedFailover(t, s.sentinel.Watch.Addr), 0)
 	return s
 }
