@@ -1,6 +1,7 @@
 package kit
 
 import (
+	"cmp"
 	"testing"
 	"time"
 
@@ -19,6 +20,8 @@ type Config struct {
 	Origin *Origin
 	Log    *Log // nil: none
 
+	Timeout time.Duration // of one round trip to Redis; 0: Timeout
+
 	// Change, unless nil, changes what Open would use.
 	Change func(*dewar.Config[string, Value], *redistier.Config[Value])
 }
@@ -29,7 +32,7 @@ const Timeout = 100 * time.Millisecond
 
 // Open opens a cache of both tiers, whose entries live for a minute.
 func Open(cfg Config) (*Cache, error) {
-	remote := redistier.Config[Value]{Client: cfg.Client, Timeout: Timeout}
+	remote := redistier.Config[Value]{Client: cfg.Client, Timeout: cmp.Or(cfg.Timeout, Timeout)}
 	c := dewar.Config[string, Value]{
 		Name:  "chaos",
 		TTL:   time.Minute,
@@ -55,6 +58,13 @@ func NewCache(tb testing.TB, cfg Config) *Cache {
 	}
 	tb.Cleanup(func() { _ = c.Close() }) // a server that is gone by now leaves deletions unconfirmed
 	return c
+}
+
+// AwaitJoined waits until c is one of its fleet, which on a loaded machine it
+// may not be at once.
+func AwaitJoined(tb testing.TB, c *Cache) {
+	tb.Helper()
+	Eventually(tb, "the cache has joined its fleet", func() bool { return c.Stats().Remote.Epoch > 0 })
 }
 
 // Plain returns a client with nothing set but what the tier insists on.

@@ -27,6 +27,7 @@ type outage struct {
 	serve []string                            // arguments of the server
 	user  string                              // by which the first cache logs in; "": none
 	pool  int                                 // PoolSize of its client; 0: the default
+	slack time.Duration                       // Timeout of both caches; 0: kit.Timeout
 
 	begin  func(t *testing.T, s *scene)
 	during func(t *testing.T, s *scene) // unless nil: does or checks more half-way through
@@ -37,8 +38,6 @@ type outage struct {
 	denied bool // refused for want of a right: told as such, and no breaker opens
 	doubts bool // announcements may be missed meanwhile: local copies are compared
 	works  bool // Redis must be of use all the while
-
-	after func(t *testing.T, s *scene, before dewar.Stats) // unless nil: checks more, while readers still read
 }
 
 // TestOutage puts two caches of a fleet through each outage, with a healthy
@@ -190,9 +189,6 @@ func (s *scene) play(t *testing.T, o outage) {
 	t.Logf("b has heard after %v", time.Since(ended).Round(time.Millisecond))
 	s.within(t, ended, "both caches use Redis again", s.both())
 	t.Logf("Redis is used again after %v", time.Since(ended).Round(time.Millisecond))
-	if o.after != nil {
-		o.after(t, s, before)
-	}
 	for _, r := range readers {
 		r.Stop()
 	}

@@ -54,14 +54,16 @@ func openScene(t *testing.T, o outage) *scene {
 			opt.Username, opt.Password = o.user, password
 		}
 	})
-	s.openCaches(t, s.client, kit.Hardened(t, s.server.Addr))
+	s.openCaches(t, s.client, kit.Hardened(t, s.server.Addr), o.slack)
 	return s
 }
 
-func (s *scene) openCaches(t *testing.T, a, b redis.UniversalClient) {
+func (s *scene) openCaches(t *testing.T, a, b redis.UniversalClient, slack time.Duration) {
 	s.log = new(kit.Log)
-	s.a = kit.NewCache(t, kit.Config{Client: a, Origin: s.origin, Log: s.log})
-	s.b = kit.NewCache(t, kit.Config{Client: b, Origin: s.origin})
+	s.a = kit.NewCache(t, kit.Config{Client: a, Origin: s.origin, Log: s.log, Timeout: slack})
+	s.b = kit.NewCache(t, kit.Config{Client: b, Origin: s.origin, Timeout: slack})
+	kit.AwaitJoined(t, s.a)
+	kit.AwaitJoined(t, s.b)
 	t.Cleanup(func() {
 		if t.Failed() {
 			t.Logf("the log of a:\n%s", s.log)
@@ -69,16 +71,23 @@ func (s *scene) openCaches(t *testing.T, a, b redis.UniversalClient) {
 	})
 }
 
-// warm makes both caches have all keys that are to be fresh locally.
+// warm makes both caches have all keys that are to be fresh locally, and trust
+// them: a cache that was slow to reach Redis compares what it has once.
 func (s *scene) warm(t *testing.T) {
 	t.Helper()
 	for _, c := range []*kit.Cache{s.a, s.b} {
-		for _, key := range append([]string{changed}, hotKeys...) {
-			if _, err := c.Get(context.Background(), key); err != nil {
-				t.Fatal(err)
+		kit.Eventually(t, "all is local", func() bool {
+			all := true
+			for _, key := range append([]string{changed}, hotKeys...) {
+				got, err := c.GetResult(context.Background(), key)
+				if err != nil {
+					t.Fatal(err)
+				}
+				all = all && got.Tier == dewar.TierLocal
 			}
-		}
-		s.settle(t, c)
+			return all
+		})
+		_ = c.Wait(context.Background()) // a write may have come too late
 	}
 }
 
