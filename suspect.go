@@ -73,14 +73,19 @@ func (c *Cache[K, V]) judgeDoubted(e *Entry[V], now int64, o readOptions, checke
 	if d == nil || e == nil {
 		return judge(&c.rules, e, now, o)
 	}
-	if d.maxAge > 0 && (!o.hasMaxAge || d.maxAge < o.maxAge) {
-		o.hasMaxAge, o.maxAge = true, d.maxAge
-	}
-	v := judge(&c.rules, e, now, o)
+	v := judge(&c.rules, e, now, d.limit(o))
 	if (v == verdictHit || v == verdictDue || v == verdictNegative) && !c.vouched(d, e, now) && !checked() {
 		return verdictCheck
 	}
 	return v
+}
+
+// limit is o with the bound on ages while deaf.
+func (d *doubt) limit(o readOptions) readOptions {
+	if d.maxAge > 0 && (!o.hasMaxAge || d.maxAge < o.maxAge) {
+		o.hasMaxAge, o.maxAge = true, d.maxAge
+	}
+	return o
 }
 
 // keeps settles flights that were to check a local copy and could not: it
@@ -101,14 +106,19 @@ func (c *Cache[K, V]) keeps(fs []*flight[K, V]) []*flight[K, V] {
 }
 
 // servable reports whether the local copy that a flight was to check would do
-// if it were not doubted.
+// if it were not doubted. Whether it is doubted is not asked again: the first
+// failure among flights that looked together vouches for the copies of all.
 func (c *Cache[K, V]) servable(f *flight[K, V]) bool {
 	n := f.need
 	if f.local == nil || n.origin || n.background {
 		return false
 	}
-	switch c.judge(f.str, f.local, f.begun, n.readOptions) {
-	case verdictCheck, verdictDue, verdictHit, verdictNegative: // not to be checked any more: another flight has asked in vain
+	o := n.readOptions
+	if d := c.doubts.now.Load(); d != nil {
+		o = d.limit(o)
+	}
+	switch judge(&c.rules, f.local, f.begun, o) {
+	case verdictHit, verdictDue, verdictNegative, verdictCheck:
 		return Clock() < f.local.Fresh
 	}
 	return false

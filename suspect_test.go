@@ -95,6 +95,29 @@ func TestWhereTheRemoteTierCannotBeAskedDoubtedCopiesServeAsBefore(t *testing.T)
 	})
 }
 
+func TestDoubtedCopiesThatAreLookedUpTogetherInVainAllServeAsBefore(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		origin := newLedger()
+		fleet, _ := startFleet(t, 2, origin)
+		a, b := fleet[0], fleet[1]
+		keys := []string{"k", "l", "m"}
+		for _, k := range keys {
+			b.want(k, k+"@0")
+		}
+		b.wait()
+		missing(b, func() { a.must(a.Invalidate(t.Context(), "other")) })
+		b.fail("Read", errors.New("down"))
+		if m, err := b.GetMany(t.Context(), keys); err != nil || len(m) != len(keys) {
+			t.Errorf("%v, %v", m, err)
+		}
+		for _, k := range keys {
+			if n := origin.loadsOf(k); n != 1 {
+				t.Errorf("%d loads of %s", n, k)
+			}
+		}
+	})
+}
+
 func TestWhatIsLoadedAfterAGapIsNotDoubted(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		origin := newLedger()

@@ -353,3 +353,19 @@ func TestDeniedCommandsRaiseTheAlarmAndOpenNoBreaker(t *testing.T) {
 		t.Errorf("state %d, error %v", f.State, f.Err)
 	}
 }
+
+func TestRefusalsOfManyKeysAtOnceOpenTheBreaker(t *testing.T) {
+	tier, mini := miniTier(t)
+	tier.put(t, "a", "v")
+	mini.SetError("LOADING Redis is loading the dataset in memory")
+	found := make([]dewar.Found[string], 2)
+	for range tripInRow {
+		tier.Read(t.Context(), []string{"a", "b"}, found)
+		if found[0].State != dewar.RemoteFailed {
+			t.Fatalf("%+v; want a failure", found[0])
+		}
+	}
+	if n := tier.Stats().OpenBreakers; n != 1 {
+		t.Errorf("%d breakers are open after %d refusals to serve", n, tripInRow)
+	}
+}

@@ -134,7 +134,9 @@ func (w *wire) askMany(ctx, bounded context.Context, reply *rawReply, args []any
 	defer func() { v.end(verdict) }()
 	cmd := redis.NewRawWriteToCmd(bounded, reply, args...)
 	w.send(bounded, []redis.Cmder{cmd})
-	if err = cmd.Err(); err != nil && bounded.Err() == nil {
+	if err = cmd.Err(); err == nil {
+		err = reply.refusal() // to go-redis that is a reply as any other
+	} else if bounded.Err() == nil {
 		// go-redis never repeats a raw command, as half of its reply may have
 		// been written. Reading may be repeated: the usual way, with retries.
 		again := redis.NewSliceCmd(bounded, args...)

@@ -67,6 +67,14 @@ func (errorReply) RedisError() {}
 
 var _ redis.Error = errorReply("")
 
+// refusal returns the error that Redis answered, if that is what it did.
+func (r *rawReply) refusal() error {
+	if line, _, ok := cutLine(r.buf); ok && line[0] == '-' {
+		return errorReply(line[1:])
+	}
+	return nil
+}
+
 // cut calls each for the values of the reply to an MGET of n keys, in RESP 2
 // or 3, with views of the buffer; absent ones are redis.Nil. It returns an
 // error, before the first call, if the reply is not that.
