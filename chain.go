@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 )
 
 // chain is the loads that a context runs inside of, innermost first. It tells
@@ -59,6 +60,27 @@ func (ctx *flightContext) Value(key any) any {
 		return v
 	}
 	return ctx.values.Value(key)
+}
+
+// flightContext is the context of a call of the origin for fs: the first
+// caller's values, the cache's lifetime, what is left of Flight.Timeout.
+func (c *Cache[K, V]) flightContext(fs []*flight[K, V]) (context.Context, context.CancelFunc) {
+	strs := make([]string, len(fs))
+	for i, f := range fs {
+		strs[i] = f.str
+	}
+	ch := &chain{table: c.table, keys: strs, guard: c.guard}
+	in := &flightContext{Context: c.life, chain: ch}
+	if !fs[0].need.background {
+		in.values = fs[0].need.caller
+		ch.outer = fs[0].need.chain
+	}
+	begun := fs[0].begun
+	for _, f := range fs {
+		begun = min(begun, f.begun)
+	}
+	left := later(begun, int64(c.cfg.Flight.Timeout)) - Clock()
+	return context.WithTimeoutCause(in, time.Duration(left), ErrTimeout)
 }
 
 // causeOf tells a loader's error that is only the end of its context by what

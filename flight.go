@@ -354,27 +354,6 @@ func (c *Cache[K, V]) ask(fs []*flight[K, V], held *slot, call func(ctx context.
 	err = causeOf(ctx, call(ctx, begun))
 }
 
-// flightContext is the context of a call of the origin for fs: the first
-// caller's values, the cache's lifetime, what is left of Flight.Timeout.
-func (c *Cache[K, V]) flightContext(fs []*flight[K, V]) (context.Context, context.CancelFunc) {
-	strs := make([]string, len(fs))
-	for i, f := range fs {
-		strs[i] = f.str
-	}
-	ch := &chain{table: c.table, keys: strs, guard: c.guard}
-	in := &flightContext{Context: c.life, chain: ch}
-	if !fs[0].need.background {
-		in.values = fs[0].need.caller
-		ch.outer = fs[0].need.chain
-	}
-	begun := fs[0].begun
-	for _, f := range fs {
-		begun = min(begun, f.begun)
-	}
-	left := later(begun, int64(c.cfg.Flight.Timeout)) - Clock()
-	return context.WithTimeoutCause(in, time.Duration(left), ErrTimeout)
-}
-
 // ttl is the TTL of a loaded or set value; 0 or less: it is not to be stored.
 func (c *Cache[K, V]) ttl(k K, v V) int64 {
 	if c.cfg.TTLOf != nil {
