@@ -114,6 +114,7 @@ func (s *scene) play(t *testing.T, o outage) {
 		t.Error("neither cache found anything of the other's in Redis before the outage")
 	}
 
+	fills, failures := s.fills()
 	before, loads := s.a.Stats(), s.origin.Loads(hotKeys...)
 	o.begin(t, s)
 	began := time.Now()
@@ -173,8 +174,13 @@ func (s *scene) play(t *testing.T, o outage) {
 			t.Error("a breaker opened; a lost right is for people to mend")
 		}
 	}
-	if shut && o.works && !o.shuts {
-		t.Error("a breaker opened, but Redis is of use")
+	if o.works && !o.shuts {
+		if shut {
+			t.Error("a breaker opened, but Redis is of use")
+		}
+		if done, failed := s.fills(); failed-failures > (done-fills)/10 {
+			t.Errorf("%d fills failed, %d did not; Redis is of use", failed-failures, done-fills)
+		}
 	}
 	if found := misses.Tiers[dewar.TierRemote] + second["cold reads of b"].Tiers[dewar.TierRemote]; o.works && found == 0 {
 		t.Error("nothing was found in Redis, which should be of use meanwhile")

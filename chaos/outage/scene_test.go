@@ -101,6 +101,12 @@ func (s *scene) settle(t *testing.T, c *kit.Cache) {
 	}
 }
 
+// fills counts those of both caches.
+func (s *scene) fills() (done, failed uint64) {
+	a, b := s.a.Stats(), s.b.Stats()
+	return a.Filled + b.Filled, a.WritesFailed + b.WritesFailed
+}
+
 // both returns what reports whether both caches write to Redis, find there
 // what the other has written, and say that all is well.
 func (s *scene) both() func() bool {
