@@ -42,8 +42,8 @@ type Config[V any] struct {
 	// Codec encodes the values. Defaults to CBOR[V]().
 	Codec Codec[V]
 
-	// Prefix begins every Redis key: letters, digits, and any of ". _ - /",
-	// at most 64 bytes. Defaults to "dewar".
+	// Prefix begins every Redis key, or stands between its first braces: letters,
+	// digits, and any of ". _ - /", at most 64 bytes. Defaults to "dewar".
 	Prefix string
 
 	// Timeout bounds one Redis round trip: waiting for a connection, dialling,
@@ -100,8 +100,8 @@ type Config[V any] struct {
 	// everything: unexported fields, fields tagged "-", fields of an interface
 	// type (map[string]any among them: an int64 comes back as a uint64 or a
 	// float64, a struct as a map), funcs and channels. Otherwise such a V is an
-	// error that names each field, because a field that is there on a hit of the local tier and
-	// gone on a hit of Redis is found out late. Defaults to false.
+	// error that names each field, because a field that is there on a hit of the
+	// local tier and gone on a hit of Redis is found out late. Defaults to false.
 	AllowLossy bool
 
 	wall func() time.Time // this machine's clock; nil: time.Now
