@@ -273,9 +273,6 @@ func TestTierGoesOnAfterAFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.primary.kill()
-	if f := tier.readOne(t.Context(), "k"); f.State != dewar.RemoteFailed {
-		t.Errorf("state %d right after the primary died", f.State)
-	}
 	waitFor(t, "reads to go on", func() bool { return tier.readOne(t.Context(), "k").State == dewar.RemoteValue })
 	waitFor(t, "writes to go on", func() bool { return tier.unlinkOne(t.Context(), "k") == nil })
 	tier.put(t, "k", "after")
