@@ -17,8 +17,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// forgive makes the breakers forget what they have seen.
-func (t *tier[V]) forgive() { t.nodes.only = t.nodes.node("Redis") }
+// forgive makes up for what the breakers have seen, unless they are open.
+func (t *tier[V]) forgive() {
+	for range tripInRow {
+		t.nodes.only.reads.visitOnce(nil)
+		t.nodes.only.writes.visitOnce(nil)
+	}
+}
 
 func (b *breaker) visitOnce(verdict error) (allowed bool) {
 	v, err := b.allow()
