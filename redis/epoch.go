@@ -179,12 +179,15 @@ func (f *follower) hearEpoch(e entry, own bool) {
 		f.echoed = max(f.echoed, e.epoch)
 		news = news && f.moving == 0 // else NextEpoch returns nil, and that tells
 	case e.why == whyAll:
-		news = true
+		news = e.epoch == 0 || e.epoch != f.foretold
 	default:
 		news = news || e.epoch > f.told && e.epoch != f.lost
 	}
 	f.mu.Unlock()
 	f.told = max(f.told, e.epoch)
+	if e.epoch >= f.foretold {
+		f.foretold = 0
+	}
 	switch {
 	case !news:
 	case e.why == whyLoss:
@@ -204,8 +207,13 @@ func (f *follower) followStored(ctx context.Context, stored uint64) error {
 		}
 		stored = n
 	}
-	if f.adopt(stored) {
-		f.told = max(f.told, stored)
+	f.mu.Lock()
+	// What is stored may be where our own NextEpoch has just moved to; if it was
+	// somebody else's, the announcement is still to come.
+	news := f.adoptLocked(stored) && f.moving == 0
+	f.mu.Unlock()
+	if news {
+		f.told, f.foretold = max(f.told, stored), stored
 		f.tell(func(ev dewar.RemoteEvents) { ev.AnnouncedAll() })
 	}
 	return nil
