@@ -58,6 +58,9 @@ type follower struct {
 	server identity    // that had the stream when it was last proven whole
 	last   dewar.Place // everything up to here was heard
 	told   uint64      // moves of the epoch up to this one were told
+	// foretold is the epoch that was found stored and told of before its
+	// announcement came in, which is then no news; 0: none.
+	foretold uint64
 
 	deaf                   atomic.Bool
 	answered               atomic.Int64 // when the server last answered the bus, on dewar.Clock
