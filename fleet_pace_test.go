@@ -130,8 +130,10 @@ func TestARefreshAmongManyReadersLoads(t *testing.T) {
 		origin := newLedger()
 		srv := dewartest.NewRemote[string]()
 		chaos := &dewartest.Chaos[string]{Remote: srv}
-		c, err := dewar.New(fleetConfig{Name: "lone", TTL: time.Hour, Warm: dewar.Warm{Ahead: -1}, Remote: chaos,
-			Load: func(_ context.Context, k string) (string, error) { return origin.load(k) }})
+		c, err := dewar.New(fleetConfig{
+			Name: "lone", TTL: time.Hour, Warm: dewar.Warm{Ahead: -1}, Remote: chaos,
+			Load: func(_ context.Context, k string) (string, error) { return origin.load(k) },
+		})
 		if err != nil {
 			t.Fatal(err)
 		}
