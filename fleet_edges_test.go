@@ -290,7 +290,6 @@ func TestAKeyOfABatchStartsOverWhileASlowOneIsUnderWay(t *testing.T) {
 
 type statsHandler struct {
 	slog.Handler
-	mu *sync.Mutex
 	c  **dewar.Cache[string, string]
 }
 
