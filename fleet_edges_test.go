@@ -290,7 +290,7 @@ func TestAKeyOfABatchStartsOverWhileASlowOneIsUnderWay(t *testing.T) {
 
 type statsHandler struct {
 	slog.Handler
-	c  **dewar.Cache[string, string]
+	c **dewar.Cache[string, string]
 }
 
 func (h statsHandler) Enabled(context.Context, slog.Level) bool { return true }
