@@ -20,7 +20,7 @@ const (
 // Config describes the remote tier: Redis 7.0 or newer, a single node, behind
 // Sentinel, or a Cluster. It goes into dewar.Config.Remote.
 //
-//	rdb := redis.NewClient(&redis.Options{Addr: "localhost:6379", ContextTimeoutEnabled: true})
+//	rdb := redis.NewUniversalClient(redistier.Harden(&redis.UniversalOptions{Addrs: []string{"localhost:6379"}}))
 //	... Remote: redistier.Config[Video]{Client: rdb} ...
 //
 // One client may serve any number of caches, and anything else. They share one

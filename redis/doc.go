@@ -6,10 +6,9 @@
 // Describe it in the cache's Config; the cache opens and closes it. The client
 // stays yours.
 //
-//	rdb := redis.NewClient(&redis.Options{
-//		Addr:                  "localhost:6379",
-//		ContextTimeoutEnabled: true, // required
-//	})
+//	rdb := redis.NewUniversalClient(redistier.Harden(&redis.UniversalOptions{
+//		Addrs: []string{"localhost:6379"}, // several: a Cluster; with a MasterName: Sentinels
+//	}))
 //	cache, err := dewar.New(dewar.Config[string, Video]{
 //		Name:   "videos",
 //		TTL:    30 * time.Second,
