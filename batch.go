@@ -122,40 +122,61 @@ func unique[K comparable, V any](rs []read[K, V]) []read[K, V] {
 
 // answerAll claims the flights of all reads at once, launches those that are
 // new as one group, and waits for every one. Reads whose flight was another's
-// and did not do start over, together.
+// and did not do start over together, while the others are under way.
 func (c *Cache[K, V]) answerAll(ctx context.Context, rs []read[K, V], n need) {
 	n.caller, n.chain = ctx, chainOf(ctx)
-	left := len(rs)
-	for first := true; left > 0; first = false {
-		c.launchGroup(ctx, c.startAll(ctx, rs, &n, first, left))
+	c.launchGroup(ctx, c.startAll(ctx, rs, &n))
+	var alone slab[K, V]
+	var anew []*flight[K, V]
+	launch := func() {
+		group := anew
+		anew = nil
+		c.launchGroup(ctx, group)
+	}
+	defer func() {
+		if len(anew) > 0 { // Clone panicked: others may wait already for what is claimed
+			c.goRun(func() { c.fly(anew) })
+		}
+	}()
+	for left := len(rs); left > 0; {
 		left = 0
 		for i := range rs {
-			if r := &rs[i]; r.flight == nil {
+			r := &rs[i]
+			if r.flight == nil {
 				continue
-			} else if c.await(ctx, r, &n) {
-				left++
-			} else {
+			}
+			if len(anew) > 0 && !r.flight.over.Load() { // about to wait
+				launch()
+			}
+			if !c.await(ctx, r, &n) {
 				r.flight = nil
+				continue
+			}
+			if c.start(ctx, r, &n, &alone) {
+				anew = append(anew, r.flight)
+			}
+			if r.flight != nil {
+				left++
 			}
 		}
+		launch()
 	}
 }
 
-// startAll starts all reads, or those left after the first time, and returns
-// the flights to be launched.
-func (c *Cache[K, V]) startAll(ctx context.Context, rs []read[K, V], n *need, all bool, left int) (group []*flight[K, V]) {
+// startAll starts all reads, and returns the flights to be launched.
+func (c *Cache[K, V]) startAll(ctx context.Context, rs []read[K, V], n *need) (group []*flight[K, V]) {
 	done := false
 	defer func() {
 		if !done && len(group) > 0 { // Clone panicked: others may wait already for what is claimed
 			c.goRun(func() { c.fly(group) })
 		}
 	}()
-	flights := slab[K, V]{want: left}
+	flights := slab[K, V]{want: len(rs)}
 	for i := range rs {
 		r := &rs[i]
-		if (all || r.flight != nil) && c.start(ctx, r, n, &flights) {
+		if c.start(ctx, r, n, &flights) {
 			if group == nil {
-				group = make([]*flight[K, V], 0, left)
+				group = make([]*flight[K, V], 0, len(rs)-i)
 			}
 			group = append(group, r.flight)
 		}
@@ -198,6 +219,8 @@ func (c *Cache[K, V]) peek(ctx context.Context, rs []read[K, V], n need) {
 		if r := &rs[i]; errors.Is(r.err, ErrNotCached) {
 			if w, marked := c.table.glance(r.str); !marked {
 				missed, keys, writes = append(missed, r), append(keys, r.str), append(writes, w)
+			} else {
+				c.serveUnasked(r, n)
 			}
 		}
 	}
@@ -213,9 +236,8 @@ func (c *Cache[K, V]) peek(ctx context.Context, rs []read[K, V], n need) {
 	for i, r := range missed {
 		if found[i].State != RemoteValue {
 			r.err = cmp.Or(caller.Err(), ErrNotCached)
-			if found[i].State == RemoteFailed && r.seen != nil && now < r.seen.Fresh {
-				// Doubted, and nobody to ask: it serves as before.
-				c.serve(r, r.seen, judge(&c.rules, r.seen, now, n.readOptions), nil)
+			if found[i].State == RemoteFailed {
+				c.serveUnasked(r, n)
 			}
 			continue
 		}
@@ -230,5 +252,13 @@ func (c *Cache[K, V]) peek(ctx context.Context, rs []read[K, V], n need) {
 		case verdictNegative:
 			c.answer(r, &e, StatusNegative, TierRemote, ErrNotFound)
 		}
+	}
+}
+
+// serveUnasked answers a CacheOnly read with a local copy that is doubted, and
+// fresh: there is nobody to ask, so it serves as before.
+func (c *Cache[K, V]) serveUnasked(r *read[K, V], n need) {
+	if now := Clock(); r.seen != nil && now < r.seen.Fresh {
+		c.serve(r, r.seen, judge(&c.rules, r.seen, now, n.readOptions), nil)
 	}
 }

@@ -75,7 +75,11 @@ func (c *Cache[K, V]) awaitWrites(fs []*flight[K, V], want func(*need) bool) {
 // eighths of their time.
 func (c *Cache[K, V]) lookupContext(fs []*flight[K, V]) (context.Context, context.CancelFunc) {
 	timeout, now := int64(c.cfg.Flight.Timeout), Clock()
-	left := later(fs[0].begun, timeout) - now
+	begun := fs[0].begun
+	for _, f := range fs {
+		begun = min(begun, f.begun)
+	}
+	left := later(begun, timeout) - now
 	if left < timeout/8*7 {
 		return context.WithTimeoutCause(c.life, time.Duration(left/2), ErrTimeout)
 	}
@@ -180,6 +184,7 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		f.hold(found.Fence, true, 0)
 		return false
 	case RemoteLeased:
+		f.seen = found.Fence
 		if f.takeOver(found.Fence) {
 			f.state = RemoteGranted
 		}

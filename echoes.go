@@ -57,6 +57,6 @@ func (e *echoes[K, V]) forget() (lost bool) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	lost = e.lost
-	e.queue, e.lost = nil, false
+	e.queue, e.lost, e.last = nil, false, Place{}
 	return lost
 }

@@ -204,7 +204,9 @@ func (h *fleet[K, V]) AnnouncedAll(adopt func()) {
 	c := h.c
 	var again []string
 	err := c.table.overwriteAll(false, func() {
-		adopt()
+		if adopt != nil {
+			adopt()
+		}
 		again = c.table.againLocked()
 	})
 	if err == nil {
@@ -217,6 +219,10 @@ func (h *fleet[K, V]) AnnouncedAll(adopt func()) {
 // been written by others at the same time as by us.
 func (h *fleet[K, V]) Missed(adopt func()) {
 	c := h.c
+	if c.echoes.forget() && c.table.enter() { // first: what it bars must not be read
+		c.journal.addAll()
+		c.wg.Done()
+	}
 	var again []string
 	since := c.table.doubtAll(func() {
 		if adopt != nil {
@@ -227,10 +233,6 @@ func (h *fleet[K, V]) Missed(adopt func()) {
 	c.doubts.change(func(d *doubt) { d.since = since })
 	c.doubts.paused.Store(0)
 	h.repeat(again, true)
-	if c.echoes.forget() && c.table.enter() {
-		c.journal.addAll()
-		c.wg.Done()
-	}
 	c.log.Warn("dewar: announcements of the fleet may have been missed; what is kept locally is compared with the remote tier as it is read")
 }
 

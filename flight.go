@@ -31,7 +31,9 @@ type flight[K comparable, V any] struct {
 	marked bool   // the remote tier is not to be read or written
 
 	// Used by that goroutine, before the flight settles.
-	state RemoteState // what the remote tier last answered; RemoteForeign where it was not asked
+	seen, holder Fence       // the lease last found there, and the last that was waited for
+	holders      int         // how many were
+	state        RemoteState // what the remote tier last answered; RemoteForeign where it was not asked
 
 	// Written by that goroutine under shard.mu, so that a flight that
 	// supersedes this one can take its lease over.
@@ -43,6 +45,7 @@ type flight[K comparable, V any] struct {
 
 	// Guarded by shard.mu.
 	detached bool          // written over since, or superseded: the outcome is stored nowhere
+	parked   bool          // it waits for another process's load
 	settled  bool          // out is written and will not change
 	revoked  bool          // the origin took back what fence names: the key is marked until that is gone
 	done     chan struct{} // closed when over; nil while nobody waits

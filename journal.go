@@ -88,7 +88,6 @@ func (j *journal[K, V]) startLocked() {
 		return
 	}
 	j.running = true
-	j.c.log.Warn("dewar: an invalidation is not confirmed by the remote tier; it is repeated until it is")
 	j.c.goRun(j.run)
 }
 
@@ -97,6 +96,7 @@ func (j *journal[K, V]) startLocked() {
 func (c *Cache[K, V]) insist(key string) { c.journal.add(key, false) }
 
 func (j *journal[K, V]) run() {
+	j.c.log.Warn("dewar: an invalidation is not confirmed by the remote tier; it is repeated until it is")
 	wait := journalMinWait
 	hurry := j.hurry
 	for {
@@ -257,11 +257,12 @@ func (c *Cache[K, V]) deleted(ctx context.Context, keys []string, announce bool)
 	places, errs := make([]Place, len(told)), make([]error, len(told))
 	c.remote.Announce(ctx, AnnounceInvalidate, told, places, errs)
 	for k, i := range at {
-		again := c.table.endOwn(keys[i], places[k])
-		if errs[k] == nil {
-			c.echoes.expect(c, keys[i], places[k])
-			ok[i] = !again
+		if errs[k] != nil {
+			c.table.endOwn(keys[i], Place{})
+			continue
 		}
+		ok[i] = !c.table.endOwn(keys[i], places[k])
+		c.echoes.expect(c, keys[i], places[k])
 	}
 	return ok
 }

@@ -83,16 +83,45 @@ func (c *Cache[K, V]) sortOut(fs []*flight[K, V]) (mine, waiting []*flight[K, V]
 	}
 	for _, f := range fs {
 		switch n := f.need; {
-		case n.reload, n.origin, f.ours():
+		case n.reload, n.origin, f.ours(), f.waitedEnough():
 			mine = append(mine, f)
 		case n.background && !n.preload, c.hasFallback(f):
 			c.count.add(countElsewhere, 1)
 			c.settle(f, loadedElsewhere[V]())
 		default:
+			c.park(f)
 			waiting = append(waiting, f)
 		}
 	}
 	return mine, waiting
+}
+
+// holdersAwaited is for how many holders of a lease a flight waits, one after
+// the other. More than one, since a holder may die or fail; not many, since
+// values that are not to be stored would be loaded by one process of the fleet
+// after the other.
+const holdersAwaited = 3
+
+// waitedEnough counts the holders that the flight has found.
+func (f *flight[K, V]) waitedEnough() bool {
+	if f.state == RemoteLeased && f.holder != f.seen {
+		f.holder = f.seen
+		f.holders++
+	}
+	return f.holders > holdersAwaited
+}
+
+// park notes that a flight waits for another process. A refresh lease of its
+// own, for a value that is gone, it gives back.
+func (c *Cache[K, V]) park(f *flight[K, V]) {
+	f.shard.mu.Lock()
+	f.parked = true
+	refresh := f.refresh
+	f.refresh = Fence{}
+	f.shard.mu.Unlock()
+	if refresh != (Fence{}) {
+		c.backfill.add(remoteWrite[V]{release: true, fill: Fill[V]{Key: f.str, Fence: refresh, Refresh: true}})
+	}
 }
 
 // ours reports whether this process is to load the key: it has the lease, or
@@ -118,7 +147,11 @@ func loadedElsewhere[V any]() outcome[V] {
 // flight.
 func (c *Cache[K, V]) hasFallback(f *flight[K, V]) bool {
 	now, o := Clock(), f.need.readOptions
-	return canFallBack(&c.rules, f.copy.Load(), now, o) || canFallBack(&c.rules, c.local.Get(f.str), now, o)
+	best := c.local.Get(f.str) // as Cache.fallBack chooses
+	if found := f.copy.Load(); found != nil && (best == nil || best.Loaded <= found.Loaded) {
+		best = found
+	}
+	return canFallBack(&c.rules, best, now, o)
 }
 
 // renewals keeps the leases of flights alive while they load.

@@ -34,7 +34,7 @@ const (
 // launch starts a flight that its Get has claimed.
 func (c *Cache[K, V]) launch(ctx context.Context, f *flight[K, V]) {
 	if c.remote == nil || f.marked {
-		c.goRun(func() { c.flySingle([]*flight[K, V]{f}) })
+		c.goRun(func() { c.flySingle(c.keeps([]*flight[K, V]{f})) })
 		return
 	}
 	l := &c.lookups
@@ -43,16 +43,21 @@ func (c *Cache[K, V]) launch(ctx context.Context, f *flight[K, V]) {
 	start := l.running < lookupsAtOnce || len(l.waiting) >= c.cfg.Batch.MaxSize && l.running < lookupsAtOnceFull
 	if start {
 		l.running++
+		c.wg.Add(1) // now: nobody can have settled f yet
 	}
 	l.mu.Unlock()
 	switch {
 	case !start:
 	case c.mayStay(ctx):
+		defer c.wg.Done()
 		if c.lookUpOnce() {
 			c.goRun(c.lookUp)
 		}
 	default:
-		c.goRun(c.lookUp)
+		go func() {
+			defer c.wg.Done()
+			c.lookUp()
+		}()
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net"
 	"os/exec"
@@ -636,13 +637,43 @@ func TestCloseDrainsTheJournalIntoARedisThatIsBack(t *testing.T) {
 	}
 }
 
+// logBuffer is what was logged so far.
+type logBuffer struct {
+	mu  sync.Mutex // mu guards buf
+	buf strings.Builder
+}
+
+func (l *logBuffer) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.Write(p)
+}
+
+func (l *logBuffer) String() string {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.buf.String()
+}
+
 func TestANewCacheStartsWithoutRedisAndUsesItOnceItIsThere(t *testing.T) {
 	server := startRedis(t)
 	server.stop()
 	origin := newLedger()
-	c := openOn(t, server.addr, origin)
-	if v, err := c.Get(t.Context(), "k"); v != "k@0" || err != nil {
-		t.Fatal(v, err)
+	var log logBuffer
+	const patience = 2 * time.Second
+	c := openOn(t, server.addr, origin, func(cfg *fleetConfig) {
+		cfg.Remote = redistier.Config[string]{Client: redisClient(t, server.addr), Timeout: patience}
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+	})
+	start := time.Now()
+	for i := range 10 {
+		k := fmt.Sprint("early", i)
+		if v, err := c.Get(t.Context(), k); v != k+"@0" || err != nil {
+			t.Fatal(v, err)
+		}
+	}
+	if took := time.Since(start); took > patience {
+		t.Errorf("10 reads took %v: they wait for Redis", took)
 	}
 	server.start()
 	rdb := redisClient(t, server.addr)
@@ -652,7 +683,22 @@ func TestANewCacheStartsWithoutRedisAndUsesItOnceItIsThere(t *testing.T) {
 		if _, err := c.Get(t.Context(), fmt.Sprint("key", n)); err != nil {
 			t.Fatal(err)
 		}
-		return rdb.DBSize(t.Context()).Val() > 0
+		return len(rdb.Keys(t.Context(), "dewar:*").Val()) > 0
+	})
+	for _, want := range []string{"Redis fails", "joined the fleet"} {
+		if strings.Count(log.String(), want) != 1 {
+			t.Errorf("logged %s", log.String())
+		}
+	}
+	// It hears the others of the fleet.
+	other := openOn(t, server.addr, origin)
+	origin.commit("early1")
+	if err := other.Invalidate(t.Context(), "early1"); err != nil {
+		t.Error(err)
+	}
+	eventually(t, "the invalidation is heard", func() bool {
+		v, err := c.Get(t.Context(), "early1")
+		return v == "early1@1" && err == nil
 	})
 }
 

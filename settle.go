@@ -101,8 +101,8 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if old == nil || old.Negative() || dead(&c.rules, old, now) {
 		return
 	}
-	if out.elsewhere && now < old.Fresh {
-		c.adoptSoonLocked(f, old, now)
+	if out.elsewhere {
+		c.lookSoonLocked(f, old, now)
 	}
 	if out.unasked || errors.Is(out.err, ErrOverloaded) || errors.Is(out.err, ErrClosed) {
 		return // the origin was not asked
@@ -132,9 +132,16 @@ const (
 	adoptMaxWait = int64(time.Second)
 )
 
-// adoptSoonLocked makes a fresh entry that another process is refreshing due
-// again soon.
-func (c *Cache[K, V]) adoptSoonLocked(f *flight[K, V], old *Entry[V], now int64) {
+// lookSoonLocked sees to it that what another process is loading is looked for
+// again soon, and not by every reader: a fresh entry is due again, a stale one
+// rests.
+func (c *Cache[K, V]) lookSoonLocked(f *flight[K, V], old *Entry[V], now int64) {
+	if now >= old.Fresh {
+		fail := f.shard.failing[f.str]
+		fail.until, fail.err, fail.fallsBack = later(now, int64(pollMaxWait)/2), errElsewhere, true
+		f.shard.failing[f.str] = fail
+		return
+	}
 	if c.rules.localTTL > 0 {
 		return // it is compared with the remote tier's anyway
 	}

@@ -94,6 +94,14 @@ type need struct {
 	chain  *chain          // the loads that caller runs inside of
 }
 
+// covers reports whether what a flight started for n brings will do for a
+// reader that wants m: one that started over must not join another that will
+// not do either, and another, and so on.
+func (n *need) covers(m *need) bool {
+	return (!m.origin || n.origin || n.reload) && (!m.noStale || n.noStale) &&
+		(!m.hasMaxAge || n.reload || n.origin || n.hasMaxAge && n.maxAge <= m.maxAge)
+}
+
 // slab allocates the flights of a batch together: they live and die together.
 type slab[K comparable, V any] struct {
 	free []flight[K, V]
@@ -147,14 +155,17 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 		return c
 	}
 	f := s.flights[key]
-	if f != nil && f.lingers(now) && !n.reload && f != wanting {
-		if n.background {
-			return c
+	current := t.local.Get(key)
+	if f != nil && f.lingers(now) && !n.reload && f != wanting && (wanting == nil || f.need.covers(n)) {
+		switch {
+		case n.background:
+		case f.parked && canFallBack(t.rules, current, now, n.readOptions):
+			c.entry, c.verdict, c.err = current, verdictStale, errElsewhere
+		default:
+			c.flight = f
 		}
-		c.flight = f
 		return c
 	}
-	current := t.local.Get(key)
 	if n.background {
 		if current != nil && now < current.Fresh && current.Loaded > n.newerThan {
 			return c
@@ -303,12 +314,13 @@ func (t *table[K, V]) replace(key string, old *Entry[V], altered Entry[V]) {
 
 // forget removes the local copy that was loaded at that instant: the remote
 // tier refused it, so somebody has written or invalidated the key since its
-// load began, perhaps another process.
+// load began, perhaps another process. One that was made stale since stays: it
+// is nobody's but a failed load's answer.
 func (t *table[K, V]) forget(key string, loaded int64) {
 	s, _ := t.of(key)
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if e := t.local.Get(key); e != nil && e.Loaded == loaded {
+	if e := t.local.Get(key); e != nil && e.Loaded == loaded && Clock() < e.Fresh {
 		t.local.Delete(key)
 	}
 }

@@ -53,7 +53,11 @@ func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n *need, from *s
 		}
 		return false
 	}
-	cl := c.table.claim(r.key, r.str, r.seen, r.wanting, r.now, n, from)
+	now := r.now
+	if r.wanting != nil { // it starts over: the new flight has its whole time
+		now = Clock()
+	}
+	cl := c.table.claim(r.key, r.str, r.seen, r.wanting, now, n, from)
 	switch {
 	case cl.entry != nil:
 		c.serve(r, cl.entry, cl.verdict, cl.err)
@@ -122,6 +126,12 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 		defer timer.Stop()
 		soft = timer.C
 	}
+	var over <-chan time.Time // with a flight begun later than the reader
+	if r.wanting != nil {
+		timer := time.NewTimer(time.Duration(c.lastly(r) - Clock()))
+		defer timer.Stop()
+		over = timer.C
+	}
 	done, found := f.waiting(), f.copyFound
 	for {
 		select {
@@ -148,6 +158,11 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 				return false
 			}
 			found = nil
+		case <-over:
+			if !c.fallBack(r, n, ErrTimeout) {
+				r.err, r.flight = ErrTimeout, nil
+			}
+			return false
 		case <-ctx.Done():
 			err := ctx.Err()
 			if !errors.Is(err, context.DeadlineExceeded) || !c.fallBack(r, n, err) {
@@ -164,10 +179,9 @@ func (c *Cache[K, V]) take(r *read[K, V], n *need) (again bool) {
 	out := &r.flight.out
 	if !r.own {
 		tooOld := n.hasMaxAge && out.entry.Loaded < r.now-n.maxAge
-		tooEasy := n.origin && out.remote || n.noStale && out.unasked || n.noStale && out.kind == outcomeStale
+		tooEasy := n.origin && (out.remote || out.kind == outcomeKept) || n.noStale && out.unasked || n.noStale && out.kind == outcomeStale
 		if out.kind != outcomeFailed && tooOld || tooEasy {
-			r.wanting = r.flight
-			return true
+			return c.startsOver(r)
 		}
 	}
 	switch out.kind {
@@ -192,19 +206,28 @@ func (c *Cache[K, V]) take(r *read[K, V], n *need) (again bool) {
 		if out.fallsBack && c.fallBack(r, n, out.err) {
 			return false
 		}
-		// Nobody has asked for this reader: unless its time is over, it does so
-		// itself, and waits for who does meanwhile.
-		if out.elsewhere && Clock() < later(r.now, int64(c.cfg.Flight.Timeout)) {
-			r.wanting = r.flight
-			return true
+		if out.elsewhere { // nobody has asked for this reader
+			return c.startsOver(r)
 		}
 		r.result.Collapsed = !r.own
-		if r.err, r.flight = out.err, nil; out.elsewhere {
-			r.err = ErrTimeout
-		}
+		r.err, r.flight = out.err, nil
 	}
 	return false
 }
+
+// startsOver makes a read start over with another flight, unless its time is
+// over.
+func (c *Cache[K, V]) startsOver(r *read[K, V]) bool {
+	if Clock() < c.lastly(r) {
+		r.wanting = r.flight
+		return true
+	}
+	r.err, r.flight = ErrTimeout, nil
+	return false
+}
+
+// lastly is when a reader has waited for as long as one flight may take.
+func (c *Cache[K, V]) lastly(r *read[K, V]) int64 { return later(r.now, int64(c.cfg.Flight.Timeout)) }
 
 // fallBack answers a read with the newest copy that may stand in for its
 // load, if there is one.

@@ -39,6 +39,7 @@ func (d *diary) Announced(a dewar.Announcement) {
 	}
 	d.note("%s %d %q at %d", who, a.Kind, a.Keys, a.Place.Time)
 }
+
 func (d *diary) AnnouncedAll(adopt func()) {
 	adopt()
 	d.note("all")

@@ -17,8 +17,13 @@ import (
 	"github.com/redis/go-redis/v9"
 )
 
-// forgive makes the breakers forget what they have seen.
-func (t *tier[V]) forgive() { t.nodes.only = t.nodes.node("Redis") }
+// forgive makes up for what the breakers have seen, unless they are open.
+func (t *tier[V]) forgive() {
+	for range tripInRow {
+		t.nodes.only.reads.visitOnce(nil)
+		t.nodes.only.writes.visitOnce(nil)
+	}
+}
 
 func (b *breaker) visitOnce(verdict error) (allowed bool) {
 	v, err := b.allow()
@@ -219,9 +224,28 @@ func TestOpenBreakerKeepsReadersFromADeadServerAndWritersApart(t *testing.T) {
 	if err := tier.unlinkOne(t.Context(), "k"); err == nil || errors.Is(err, ErrBreakerOpen) {
 		t.Errorf("the breaker of writes opened for reads: %v", err)
 	}
+	// What tells the fleet counts among the writes.
+	announce := func() error {
+		errs := make([]error, 1)
+		tier.Announce(t.Context(), dewar.AnnounceInvalidate, []string{"k"}, make([]dewar.Place, 1), errs)
+		return errs[0]
+	}
+	for i := range tripInRow - 1 {
+		tell := announce
+		if i%2 == 0 {
+			tell = func() error { return tier.NextEpoch(t.Context()) }
+		}
+		if err := tell(); err == nil || errors.Is(err, ErrBreakerOpen) {
+			t.Errorf("a stopped server was told: %v", err)
+		}
+	}
+	counted = tier.Stats().Errors
+	if err := announce(); !errors.Is(err, ErrBreakerOpen) || tier.Stats().Errors != counted {
+		t.Errorf("the announcement was sent past a breaker: %v", err)
+	}
 	server.signal(t, syscall.SIGCONT)
 	waitFor(t, "the tier to come back", func() bool {
-		return tier.readOne(t.Context(), "k").Err == nil && tier.Stats().OpenBreakers == 0
+		return tier.readOne(t.Context(), "k").Err == nil && announce() == nil && tier.Stats().OpenBreakers == 0
 	})
 }
 

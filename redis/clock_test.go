@@ -302,6 +302,46 @@ func TestFirstCallersWaitForTheTime(t *testing.T) {
 	})
 }
 
+func TestOneAnswerSetsAllClocksOfARedis(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		s := &fakeServer{off: time.Hour}
+		a, b, c := s.clock(time.Now), s.clock(time.Now), s.clock(time.Now)
+		if err := a.sync(t.Context(), b, c); err != nil {
+			t.Fatal(err)
+		}
+		for _, clock := range []*redisClock{a, b, c} {
+			if s.wrong(clock) != 0 {
+				t.Errorf("off by %v", s.wrong(clock))
+			}
+		}
+		if s.asked != 1 {
+			t.Errorf("asked %d times", s.asked)
+		}
+	})
+}
+
+func TestBusSetsTheClocksAlsoAfterAnOutage(t *testing.T) {
+	between := newProxy(t, realRedis(t))
+	cfg := Config[string]{Client: newClient(t, between.addr()), wall: skewed(time.Hour)}
+	tiers := []*tier[string]{openTier(t, cfg, testOptions), openTier(t, cfg, testOptions)}
+	asked := func() bool {
+		for _, tier := range tiers {
+			if s := tier.clock.state.Load(); !s.asked || !almost(s.offset+dewar.Clock(), time.Now().UnixNano()) {
+				return false
+			}
+		}
+		return true
+	}
+	waitFor(t, "the bus", func() bool { return tiers[0].clock.state.Load().asked })
+	for _, tier := range tiers {
+		tier.clock.state.Store(&clockState{})
+	}
+	between.mute.Store(true)
+	waitFor(t, "the outage", func() bool { return tiers[0].Stats().Deaf })
+	between.mute.Store(false)
+	waitFor(t, "Redis's clock", asked)
+}
+
 func TestServerThatMayNotTellTheTimeIsLeftAlone(t *testing.T) {
 	server := startOwn(t)
 	admin := newClient(t, server.addr)

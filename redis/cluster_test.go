@@ -273,9 +273,6 @@ func TestTierGoesOnAfterAFailover(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.primary.kill()
-	if f := tier.readOne(t.Context(), "k"); f.State != dewar.RemoteFailed {
-		t.Errorf("state %d right after the primary died", f.State)
-	}
 	waitFor(t, "reads to go on", func() bool { return tier.readOne(t.Context(), "k").State == dewar.RemoteValue })
 	waitFor(t, "writes to go on", func() bool { return tier.unlinkOne(t.Context(), "k") == nil })
 	tier.put(t, "k", "after")
@@ -300,7 +297,8 @@ func TestOneNodeThatIsNoClusterIsServedByOnePipeline(t *testing.T) {
 	}
 }
 
-// panicking panics in every pipeline while it is told to.
+// panicking panics in every pipeline of GETs while it is told to: nobody could
+// recover what it does to the bus.
 type panicking struct{ on atomic.Bool }
 
 func (*panicking) DialHook(next redis.DialHook) redis.DialHook { return next }
@@ -309,7 +307,7 @@ func (*panicking) ProcessHook(next redis.ProcessHook) redis.ProcessHook { return
 
 func (p *panicking) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		if p.on.Load() {
+		if p.on.Load() && cmds[0].Name() == "get" {
 			panic("hook")
 		}
 		return next(ctx, cmds)

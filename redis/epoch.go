@@ -163,12 +163,15 @@ func (f *follower) hearEpoch(e entry, own bool) {
 		f.echoed = max(f.echoed, e.epoch)
 		news = news && f.moving == 0 // else NextEpoch returns nil, and that tells
 	case e.why == whyAll:
-		news = true
+		news = e.epoch == 0 || e.epoch != f.foretold
 	default:
 		news = news || e.epoch > f.told && e.epoch != f.lost
 	}
 	f.mu.Unlock()
 	f.told = max(f.told, e.epoch)
+	if e.epoch >= f.foretold {
+		f.foretold = 0
+	}
 	switch {
 	case !news:
 		f.adopt(e.epoch) // the cache keeps away from us until NextEpoch returns
@@ -195,8 +198,17 @@ func (f *follower) followStored(ctx context.Context, stored uint64) error {
 		}
 		stored = n
 	}
-	if stored > f.keys.Load().epoch {
-		f.told = max(f.told, stored)
+	f.mu.Lock()
+	ahead, moving := stored > f.keys.Load().epoch, f.moving > 0
+	f.mu.Unlock()
+	switch {
+	case !ahead:
+	case moving:
+		// Where our own NextEpoch has just moved to, perhaps; if it was somebody
+		// else's move, its announcement is still to come.
+		f.adopt(stored)
+	default:
+		f.told, f.foretold = max(f.told, stored), stored
 		f.tellAll(stored)
 	}
 	return nil

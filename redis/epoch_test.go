@@ -149,6 +149,25 @@ func TestMovesOfOthersAreToldAlsoWhenBehindOurOwn(t *testing.T) {
 	if got := fmt.Sprint(len(heard.heard()), f.keys.Load().epoch, f.echoed); got != "5 10 10" {
 		t.Errorf("own move under way: %s", got)
 	}
+	// Found stored while our own move is under way: it is told if it was another's.
+	if err := f.followStored(t.Context(), 11); err != nil {
+		t.Fatal(err)
+	}
+	if got := fmt.Sprint(len(heard.heard()), f.keys.Load().epoch); got != "5 11" {
+		t.Errorf("own move found stored: %s", got)
+	}
+	f.hear(entry{op: "e", from: "other", epoch: 11, why: whyAll})
+	f.moving = 0
+	// Found stored before it is heard of: told once. But the number may come again.
+	if err := f.followStored(t.Context(), 12); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		f.hear(entry{op: "e", from: "other", epoch: 12, why: whyAll})
+	}
+	if got := fmt.Sprint(len(heard.heard()), f.keys.Load().epoch); got != "8 12" {
+		t.Errorf("found stored, and heard twice: %s", got)
+	}
 }
 
 func TestFleetMovesOnceForOneLoss(t *testing.T) {

@@ -263,11 +263,6 @@ func TestLateJoin(t *testing.T) {
 					t.Errorf("%s: %v", op, err)
 				}
 			}
-			errs := make([]error, 1)
-			a.Announce(t.Context(), dewar.AnnounceSet, []string{"k"}, make([]dewar.Place, 1), errs)
-			if err := a.NextEpoch(t.Context()); !errors.Is(err, ErrNotJoined) || !errors.Is(errs[0], ErrNotJoined) {
-				t.Errorf("%v, %v", err, errs[0])
-			}
 			heard.await(t, "deaf 0s")
 			if meanwhile {
 				b.announceAll(t, dewar.AnnounceInvalidate, "k")

@@ -8,8 +8,8 @@ import (
 )
 
 // resume reads on from the last entry of each stream, inclusively, and tells
-// what came in. more: there is more to read. mended: something was missing. On an error nothing is lost: what
-// was not told comes again.
+// what came in. more: there is more to read. mended: something was missing. On
+// an error nothing is lost: what was not told comes again.
 //
 // Deletions precede their announcements in the one log of a node. If the last
 // announcement that we know of is still there, so is everything before it.

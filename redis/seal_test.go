@@ -172,7 +172,7 @@ func TestASealedEntryCountsOnlyWhereItWasWritten(t *testing.T) {
 		} {
 			opts := testOptions
 			opts.Name, opts.Schema = o.name, o.schema
-			there := openTier(t, Config[string]{Client: newClient(t, "127.0.0.1:1"), Prefix: o.prefix, Seal: sealKeys(1)}, opts)
+			there := openTier(t, Config[string]{Client: newClient(t, "127.0.0.1:1"), Prefix: o.prefix, Seal: sealKeys(1), Timeout: time.Millisecond}, opts)
 			if f := there.look(there.reseal(bytes.Clone(raw), "k"), "k"); f.State != dewar.RemoteAbsent {
 				t.Errorf("%s: under another %s: state %d", what, name, f.State)
 			}

@@ -6,7 +6,7 @@
 // once, and at times it is down. Playback sends the same requests, through the
 // same acts (a cold start, an ad break, an outage, ...), to three systems:
 // dewar with a memory and a Redis tier, a cache written as get-then-load, and
-// no cache at all. It prints what the readers saw and what the origin had to
+// no cache at all, each as a fleet of processes on one Redis. It prints what the readers saw and what the origin had to
 // bear, and exits with 1 when dewar did not do what it promises.
 //
 // Everything is simulated in this process unless -redis names a server. Where
@@ -42,12 +42,13 @@ func main() {
 
 // settings are what the flags say.
 type settings struct {
-	trace    string
-	redis    string
-	duration time.Duration
-	rate     int
-	seed     uint64
-	json     bool
+	trace     string
+	redis     string
+	processes int
+	duration  time.Duration
+	rate      int
+	seed      uint64
+	json      bool
 
 	// patience is how long a reader waits before it gives up.
 	patience time.Duration
@@ -108,33 +109,37 @@ func play(ctx context.Context, set settings, stdout, stderr io.Writer) (*report,
 	if err != nil {
 		return nil, err
 	}
-	if err := ping(ctx, set.redis); err != nil {
+	srv, err := findServer(ctx, set.redis)
+	if err != nil {
 		return nil, err
 	}
 	out := stdout
 	if set.json {
 		out = stderr
 	}
-	show := newProgress(out, set, accesses)
+	show := newProgress(out, set, srv, accesses)
 	defer show.stop()
-	th := theatre{set: set, accesses: accesses, show: show}
+	th := theatre{set: set, server: srv, accesses: accesses, show: show}
 	results, err := th.playAll(ctx)
 	if err != nil {
 		return nil, err
 	}
-	return newReport(set, accesses, results), nil
+	return newReport(set, srv, accesses, results), nil
 }
 
 const (
-	defaultDuration = 20 * time.Second
-	defaultRate     = 2000
-	defaultPatience = time.Second
+	defaultDuration  = 25 * time.Second
+	defaultRate      = 2000
+	defaultProcesses = 4
+	defaultPatience  = 5 * time.Second // long, for machines that crawl: the report shows who waited
 
 	// With less, some acts would not have the time or the requests to show
 	// what they are about.
 	minDuration = 2 * time.Second
 	minRate     = 100
 	maxRate     = 100_000
+
+	maxProcesses = 16
 )
 
 func parse(args []string) (settings, error) {
@@ -149,6 +154,8 @@ func parse(args []string) (settings, error) {
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case set.duration < minDuration || set.duration > time.Hour:
 		return set, fmt.Errorf("-duration must be 2s to 1h, not %v", set.duration)
+	case set.processes < 1 || set.processes > maxProcesses:
+		return set, fmt.Errorf("-processes must be 1 to %d, not %d", maxProcesses, set.processes)
 	case set.rate < minRate || set.rate > maxRate:
 		return set, fmt.Errorf("-rate must be %d to %d, not %d", minRate, maxRate, set.rate)
 	}
@@ -158,7 +165,8 @@ func parse(args []string) (settings, error) {
 func (set *settings) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("playback", flag.ContinueOnError)
 	fs.StringVar(&set.trace, "trace", "", "replay the ids of this recorded trace `file`: gzip of big-endian 32-bit keys;\nwithout it, ids come from a seeded Zipf generator of the same shape")
-	fs.StringVar(&set.redis, "redis", "", "use the Redis 7.0 or newer at this `address` (host:port) instead of an embedded one;\nits keys are named playback-*, and expire by themselves soon after the run")
+	fs.StringVar(&set.redis, "redis", "", "use the Redis 7.0 or newer at this `address` (host:port) instead of an embedded one,\nor a cluster at some of its nodes' (host:port,host:port,...);\nits keys have playback-* in their names and expire by themselves: values soon after\nthe run, what tells the processes of changes after a week")
+	fs.IntVar(&set.processes, "processes", defaultProcesses, "play each system as `N` processes on one Redis, each with a client and, for dewar, a\nmemory tier of its own; the requests are spread over them")
 	fs.DurationVar(&set.duration, "duration", defaultDuration, "how long the whole run takes, roughly; TTLs and acts scale with it")
 	fs.IntVar(&set.rate, "rate", defaultRate, "requests per second, twice that in the ad break")
 	fs.Uint64Var(&set.seed, "seed", 1, "seed of the requests")
@@ -168,9 +176,10 @@ func (set *settings) flags() *flag.FlagSet {
 
 func usage() string {
 	var b strings.Builder
-	b.WriteString(`Playback plays a video platform's readers against dewar (memory, then Redis, then
-a simulated origin that is slow, slower under herds, and fails on command), then
-against a get-then-load cache and no cache, and compares what the readers saw.
+	b.WriteString(`Playback plays a video platform's readers against a fleet of processes with dewar
+(memory, then Redis, then a simulated origin that is slow, slower under herds, and
+fails on command), then against one with a get-then-load cache and one with no
+cache, and compares what the readers saw.
 Nothing needs to be installed.
 
 	go run ./examples/playback [flags]

@@ -72,9 +72,13 @@ func (m *measure) add(took time.Duration, ids int, a answers, err error) {
 	m.origin.Add(int64(a.origin))
 	m.stale.Add(int64(a.stale))
 	if err != nil {
-		m.errors.Add(1)
-		m.firstErr.CompareAndSwap(nil, &err)
+		m.fail(err)
 	}
+}
+
+func (m *measure) fail(err error) {
+	m.errors.Add(1)
+	m.firstErr.CompareAndSwap(nil, &err)
 }
 
 // merge adds what other counted.

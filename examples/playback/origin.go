@@ -4,7 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
-	"slices"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -19,7 +19,8 @@ type Video struct {
 	Published time.Time     `json:"published"`
 	Tags      []string      `json:"tags"`
 	Ad        bool          `json:"ad"`
-	Final     bool          `json:"final"` // will not be edited any more
+	Final     bool          `json:"final"`   // will not be edited any more
+	Edition   int64         `json:"edition"` // of a title that a publisher changes; 0: nobody does
 }
 
 // The origin answers in 5 ms and some, one call in fifty takes up to 150 ms
@@ -48,26 +49,39 @@ type origin struct {
 	ids   atomic.Int64 // asked for in all calls
 
 	premieres atomic.Int64 // how often premiereID was asked for
+	ads       atomic.Int64 // how often ads were
+
+	titles  map[string]bool // that a publisher changes; read only
+	edition atomic.Int64    // that they are in, from 1 on
 }
 
-func newOrigin() *origin { return &origin{slots: make(chan struct{}, originSlots)} }
+func newOrigin(titles []string) *origin {
+	o := &origin{slots: make(chan struct{}, originSlots), titles: make(map[string]bool)}
+	for _, id := range titles {
+		o.titles[id] = true
+	}
+	o.edition.Store(1)
+	return o
+}
 
-// Video answers for one id.
+// Video answers for one id. What is changed while it works is not in the answer.
 func (o *origin) Video(ctx context.Context, id string) (Video, error) {
+	edition := o.edition.Load()
 	if err := o.work(ctx, []string{id}); err != nil {
 		return Video{}, err
 	}
-	return makeVideo(id), nil
+	return o.makeVideo(id, edition), nil
 }
 
 // Videos answers for many ids with one call.
 func (o *origin) Videos(ctx context.Context, ids []string) (map[string]Video, error) {
+	edition := o.edition.Load()
 	if err := o.work(ctx, ids); err != nil {
 		return nil, err
 	}
 	videos := make(map[string]Video, len(ids))
 	for _, id := range ids {
-		videos[id] = makeVideo(id)
+		videos[id] = o.makeVideo(id, edition)
 	}
 	return videos, nil
 }
@@ -76,8 +90,13 @@ func (o *origin) Videos(ctx context.Context, ids []string) (map[string]Video, er
 func (o *origin) work(ctx context.Context, ids []string) error {
 	o.calls.Add(1)
 	o.ids.Add(int64(len(ids)))
-	if slices.Contains(ids, premiereID) {
-		o.premieres.Add(1)
+	for _, id := range ids {
+		switch {
+		case id == premiereID:
+			o.premieres.Add(1)
+		case isAd(id):
+			o.ads.Add(1)
+		}
 	}
 	if o.down.Load() {
 		refuse := originRefuse
@@ -115,12 +134,19 @@ func pause(ctx context.Context, d time.Duration) error {
 
 var firstPublished = time.Date(2013, time.December, 1, 0, 0, 0, 0, time.UTC)
 
-func makeVideo(id string) Video {
-	return Video{
+func isAd(id string) bool { return strings.HasPrefix(id, "ad-") }
+
+func (o *origin) makeVideo(id string, edition int64) Video {
+	v := Video{
 		ID: id, Title: "The one about " + id, Channel: "channel-" + id[len(id)-1:],
 		Length: time.Duration(len(id)) * time.Minute, Published: firstPublished,
 		Tags:  []string{"simulated", "catalogue"},
-		Ad:    strings.HasPrefix(id, "ad-"),
+		Ad:    isAd(id),
 		Final: id == premiereID,
 	}
+	if o.titles[id] {
+		v.Edition = edition
+		v.Title += ", edition " + strconv.FormatInt(edition, 10)
+	}
+	return v
 }

@@ -13,11 +13,13 @@ import (
 	"testing"
 	"time"
 	"unicode/utf8"
+
+	"github.com/alicebob/miniredis/v2"
 )
 
 // quick is a run that is short, and patient with a loaded machine.
 func quick() settings {
-	return settings{duration: minDuration, rate: 500, seed: 1, patience: 10 * time.Second}
+	return settings{processes: 3, duration: minDuration, rate: 500, seed: 1, patience: 10 * time.Second}
 }
 
 func TestActsHoldTheirClaims(t *testing.T) {
@@ -37,7 +39,7 @@ func TestActsHoldTheirClaims(t *testing.T) {
 	if dec.More() {
 		t.Error("more than one document")
 	}
-	if !rep.OK || len(rep.Claims) != 4 {
+	if !rep.OK || len(rep.Claims) != 8 {
 		t.Errorf("ok is %v with claims %+v", rep.OK, rep.Claims)
 	}
 	if len(rep.Systems) != 3 {
@@ -57,6 +59,12 @@ func TestActsHoldTheirClaims(t *testing.T) {
 		if i > 0 && s.HerdLoads < herdSize/10 {
 			t.Errorf("%s loaded the id of the herd %d times only", s.Name, s.HerdLoads)
 		}
+		if s.AdLoads == 0 || s.Loads == 0 {
+			t.Errorf("%s loaded %v per TTL of an ad, %v in all", s.Name, s.AdLoads, s.Loads)
+		}
+		if want := editionCount + 1; s.Press.Titles != titleCount || s.Name != nameNoCache && s.Press.Editions != want {
+			t.Errorf("%s brought out %d editions of %d titles", s.Name, s.Press.Editions, s.Press.Titles)
+		}
 	}
 	if got := stderr.String(); !strings.Contains(got, adBreak) {
 		t.Errorf("no progress on stderr: %q", got)
@@ -73,14 +81,14 @@ func TestReportFitsItsColumns(t *testing.T) {
 		{Name: nameNaive, Total: big, HerdLoads: 1000},
 	}
 	var out bytes.Buffer
-	if err := newReport(quick(), newTape("x", []uint32{1}), systems).writeText(&out); err != nil {
+	if err := newReport(quick(), server{}, newTape("x", []uint32{1}), systems).writeText(&out); err != nil {
 		t.Fatal(err)
 	}
 	tables := 0
 	for line := range strings.Lines(out.String()) {
 		line = strings.TrimSuffix(line, "\n")
 		n := utf8.RuneCountInString(line)
-		if n > 120 && !strings.Contains(line, "BROKEN") {
+		if n > pageWidth {
 			t.Errorf("%d columns: %q", n, line)
 		}
 		for _, start := range []string{originDown, adBreak, nameNaive + " ", "---"} {
@@ -91,10 +99,10 @@ func TestReportFitsItsColumns(t *testing.T) {
 			}
 		}
 	}
-	if tables != 9 {
+	if tables != 10 {
 		t.Errorf("found %d lines of tables in\n%s", tables, &out)
 	}
-	for _, want := range []string{"p99.9", "memory", "origin asked", "dewar 1, get-then-load 1,000", "BROKEN"} {
+	for _, want := range []string{"p99.9", "memory", "origin asked", "3 processes together", "BROKEN"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, &out)
 		}
@@ -114,6 +122,7 @@ func TestWhatIsNoGoodIsOneLineAndExitCode2(t *testing.T) {
 		"no duration":        {[]string{"-duration", "soon"}, "-duration"},
 		"short duration":     {[]string{"-duration", "1s"}, "2s to 1h"},
 		"no rate":            {[]string{"-rate", "0"}, "-rate must be"},
+		"no processes":       {[]string{"-processes", "0"}, "1 to 16"},
 		"no seed":            {[]string{"-seed", "-1"}, "-seed"},
 		"no such trace":      {[]string{"-trace", filepath.Join(t.TempDir(), "none.gz")}, "no such file"},
 		"trace is a folder":  {[]string{"-trace", t.TempDir()}, "directory"},
@@ -126,6 +135,8 @@ func TestWhatIsNoGoodIsOneLineAndExitCode2(t *testing.T) {
 		"gzip damaged":       {[]string{"-trace", writeFile(t, flipped)}, "damaged"},
 		"no Redis there":     {[]string{"-redis", unusedAddr(t)}, "refused"},
 		"no address":         {[]string{"-redis", "here"}, "-redis here"},
+		"one is no address":  {[]string{"-redis", unusedAddr(t) + ",here"}, "refused"},
+		"not a cluster":      {[]string{"-redis", miniredis.RunT(t).Addr() + "," + unusedAddr(t)}, "not a node of a cluster"},
 		"not Redis":          {[]string{"-redis", notRedis(t)}, "-redis"},
 		"trace before Redis": {[]string{"-trace", writeFile(t, nil), "-redis", "here"}, "-trace"},
 	} {
@@ -153,7 +164,7 @@ func TestHelpExplainsFlagsAndActs(t *testing.T) {
 	if code := run(t.Context(), []string{"-h"}, &stdout, &stderr); code != 0 || stderr.Len() > 0 {
 		t.Errorf("exit code %d, stderr %q", code, &stderr)
 	}
-	for _, want := range []string{"-trace", "-redis", "-duration", "-rate", "-seed", "-json", coldStart, redisBack, "Exit code"} {
+	for _, want := range []string{"-trace", "-redis", "-processes", "-duration", "-rate", "-seed", "-json", coldStart, redisBack, "Exit code"} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("no %q in\n%s", want, &stdout)
 		}
@@ -179,28 +190,52 @@ func TestBrokenClaimsAreFound(t *testing.T) {
 	good := func() []systemResult {
 		return []systemResult{
 			{
-				Name: nameDewar, HerdLoads: 1, Total: actResult{OriginCalls: 10},
-				Acts: []actResult{{Act: adBreak}, {Act: originDown, Stale: 5}, {Act: redisDown}},
+				Name: nameDewar, HerdLoads: 1, AdLoads: 1.5,
+				Acts: []actResult{
+					{Act: adBreak, OriginCalls: 40}, {Act: originDown, Stale: 5}, {Act: redisDeaf, OriginCalls: 99}, {Act: redisDown, OriginCalls: 9},
+				},
+				Press: pressResult{
+					Titles: 200, Editions: 4, OthersOld: 9, OthersLast: 900,
+					DeafOld: 9, BackOld: 9, BackLast: 4900, Noticed: true, NoticedMS: 4900,
+				},
 			},
-			{Name: nameNoCache, Total: actResult{OriginCalls: 100}},
+			{Name: nameNoCache, Acts: []actResult{{Act: adBreak, OriginCalls: 100}}},
 		}
 	}
+	const none = -1
 	for name, tc := range map[string]struct {
-		spoil  func([]systemResult)
-		broken int // the index of the claim; -1: none
+		spoil  func(*systemResult)
+		broken int // the index of the claim
 	}{
-		"all held":             {func([]systemResult) {}, -1},
-		"error in ad break":    {func(s []systemResult) { s[0].Acts[0].Errors = 1 }, 0},
-		"error in origin down": {func(s []systemResult) { s[0].Acts[1].Errors = 1 }, 0},
-		"error in Redis down":  {func(s []systemResult) { s[0].Acts[2].Errors = 1 }, 0},
-		"two loads":            {func(s []systemResult) { s[0].HerdLoads = 2 }, 1},
-		"no load":              {func(s []systemResult) { s[0].HerdLoads = 0 }, 1},
-		"nothing stale":        {func(s []systemResult) { s[0].Acts[1].Stale = 0 }, 2},
-		"half the calls":       {func(s []systemResult) { s[0].Total.OriginCalls = 50 }, 3},
+		"all held":             {func(*systemResult) {}, none},
+		"error in ad break":    {func(s *systemResult) { s.Acts[0].Errors = 1 }, 0},
+		"error in origin down": {func(s *systemResult) { s.Acts[1].Errors = 1 }, 0},
+		"error in Redis deaf":  {func(s *systemResult) { s.Acts[2].Errors = 1 }, 0},
+		"error in Redis down":  {func(s *systemResult) { s.Acts[3].Errors = 1 }, 0},
+		"two loads":            {func(s *systemResult) { s.HerdLoads = 2 }, 1},
+		"no load":              {func(s *systemResult) { s.HerdLoads = 0 }, 1},
+		"ads loaded often":     {func(s *systemResult) { s.AdLoads = 2.1 }, 2},
+		"ads not loaded":       {func(s *systemResult) { s.AdLoads = 0 }, 2},
+		"nothing stale":        {func(s *systemResult) { s.Acts[1].Stale = 0 }, 3},
+		"half the calls":       {func(s *systemResult) { s.Acts[0].OriginCalls = 41 }, 4},
+		"own old title":        {func(s *systemResult) { s.Press.OwnOld = 1 }, 5},
+		"nothing published":    {func(s *systemResult) { s.Press.Editions = 0 }, 5},
+		"change failed":        {func(s *systemResult) { s.Press.Failed = "closed" }, 5},
+		"old title late":       {func(s *systemResult) { s.Press.OthersLast = 1001 }, 6},
+		"old title when back":  {func(s *systemResult) { s.Press.BackLast = 5001 }, 7},
+		"gap not noticed":      {func(s *systemResult) { s.Press.Noticed = false }, 7},
+
+		"error when all is down": {func(s *systemResult) { s.Acts[0].RedisErrors, s.Acts[1].Errors = 1, 1 }, none},
+		"error when deaf early":  {func(s *systemResult) { s.Acts[0].RedisErrors, s.Acts[2].Errors = 1, 1 }, 0},
+		"Redis failed later":     {func(s *systemResult) { s.Acts[2].RedisErrors, s.HerdLoads = 1, 3 }, 1},
+		"a load per process":     {func(s *systemResult) { s.Acts[0].RedisErrors, s.HerdLoads = 1, 3 }, none},
+		"more than that":         {func(s *systemResult) { s.Acts[0].RedisErrors, s.HerdLoads = 1, 4 }, 1},
+		"ads, each on its own":   {func(s *systemResult) { s.Acts[0].RedisErrors, s.AdLoads = 1, 6 }, none},
+		"ads, more than that":    {func(s *systemResult) { s.Acts[0].RedisErrors, s.AdLoads = 1, 6.1 }, 2},
 	} {
 		systems := good()
-		tc.spoil(systems)
-		for i, c := range judge(systems) {
+		tc.spoil(&systems[0])
+		for i, c := range judge(systems, 3) {
 			if c.Held != (i != tc.broken) {
 				t.Errorf("%s: %q held: %v", name, c.Claim, c.Held)
 			}

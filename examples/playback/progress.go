@@ -29,20 +29,21 @@ type scene struct {
 	m           *measure
 }
 
-func newProgress(out io.Writer, set settings, t *tape) *progress {
+func newProgress(out io.Writer, set settings, srv server, t *tape) *progress {
 	p := &progress{out: out, live: isTerminal(out), began: time.Now(), quit: make(chan struct{})}
 	on := "an embedded Redis each"
 	if set.redis != "" {
-		on = "Redis at " + set.redis
+		on = "Redis: " + srv.String()
 	}
 	times := newTimes(set)
-	fmt.Fprintf(out, `%s requests a second, one in %d a page of %d to %d ids, the others of one id; TTL %v, ads %v.
-Ids: %s, %s of them. Origin and readers are simulated; %s.
+	fmt.Fprintf(out, `%s requests a second over %d processes, one in %d a page of %d to %d ids, the others of one.
+Ids: %s, %s of them; TTL %v, ads %v.
+Origin and readers are simulated; %s.
 Each system plays the same requests: %s alone, then %s and %s at the same time.
 
 `,
-		count(set.rate), pageShare, pageMin, pageMax, times.ttl, times.adTTL,
-		t.name, count(t.ids), on, nameDewar, nameNaive, nameNoCache)
+		count(set.rate), set.processes, pageShare, pageMin, pageMax,
+		t.name, count(t.ids), times.ttl, times.adTTL, on, nameDewar, nameNaive, nameNoCache)
 	if p.live {
 		p.wg.Go(p.move)
 	}

@@ -21,6 +21,8 @@ const (
 	herdSize   = 1000
 )
 
+func videoID(key uint32) string { return fmt.Sprintf("video-%08x", key) }
+
 func adID(n int) string { return fmt.Sprintf("ad-%d", n) }
 
 // readers makes up the requests of one system. Two readers of one tape and one
@@ -80,7 +82,7 @@ func (r *readers) id(known bool) string {
 	}
 	name, ok := r.names[key]
 	if !ok {
-		name = fmt.Sprintf("video-%08x", key)
+		name = videoID(key)
 		r.names[key] = name
 	}
 	return name

@@ -4,11 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net"
+	"strings"
 	"sync"
 	"time"
 
 	"github.com/alicebob/miniredis/v2"
+	redistier "github.com/dewarcache/dewar/redis"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -19,69 +20,147 @@ type discard struct{}
 
 func (discard) Printf(context.Context, string, ...any) {}
 
+// server is the Redis that -redis names, or an embedded one.
+type server struct {
+	addrs   []string // none: embedded
+	cluster bool
+}
+
+func (srv server) String() string {
+	switch {
+	case len(srv.addrs) == 0:
+		return "embedded"
+	case srv.cluster:
+		return "cluster at " + strings.Join(srv.addrs, ", ")
+	}
+	return strings.Join(srv.addrs, ", ")
+}
+
 // pingFor is how long a Redis named by -redis has to answer.
 const pingFor = 2 * time.Second
 
-// ping returns an error when no Redis answers at addr; "" is the embedded one.
-func ping(ctx context.Context, addr string) error {
-	if addr == "" {
-		return nil
+// findServer asks the Redis at list, addresses separated by commas, what it is,
+// and returns an error when none answers; "" is the embedded one.
+func findServer(ctx context.Context, list string) (server, error) {
+	if list == "" {
+		return server{}, nil
+	}
+	srv := server{addrs: strings.Split(list, ",")}
+	for i, addr := range srv.addrs {
+		srv.addrs[i] = strings.TrimSpace(addr)
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingFor)
 	defer cancel()
-	rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, DialTimeout: pingFor, DialerRetries: 1, MaxRetries: -1})
+	if err := srv.ask(ctx); err != nil {
+		return server{}, fmt.Errorf("-redis %s: %w", list, err)
+	}
+	return srv, nil
+}
+
+// ask learns from the first node that answers whether it is one of a cluster.
+func (srv *server) ask(ctx context.Context) error {
+	var errs []error
+	for _, addr := range srv.addrs {
+		cluster, err := isCluster(ctx, addr)
+		if err != nil {
+			errs = append(errs, err)
+			continue
+		}
+		if !cluster && len(srv.addrs) > 1 {
+			return fmt.Errorf("%s is not a node of a cluster, as several addresses must be", addr)
+		}
+		srv.cluster = cluster
+		return nil
+	}
+	return errors.Join(errs...)
+}
+
+func isCluster(ctx context.Context, addr string) (bool, error) {
+	rdb := redis.NewClient(redistier.Harden(&redis.UniversalOptions{Addrs: []string{addr}}).Simple())
 	defer rdb.Close()
 	if err := rdb.Ping(ctx).Err(); err != nil {
-		return fmt.Errorf("-redis %s: %w", addr, err)
+		return false, err
 	}
-	return nil
+	info, err := rdb.Info(ctx, "cluster").Result()
+	if _, refused := errors.AsType[redis.Error](err); refused {
+		return false, nil // it may not be asked
+	}
+	return strings.Contains(info, "cluster_enabled:1"), err
 }
 
-// redisStage is a Redis and a link to it that can be cut.
+// client connects over a link.
+func (srv server) client(k *link) redis.UniversalClient {
+	return redis.NewUniversalClient(redistier.Harden(&redis.UniversalOptions{
+		Addrs: srv.addrs, IsClusterMode: srv.cluster, Dialer: k.dial,
+	}))
+}
+
+// redisStage is the Redis of one system, with a link and a client for each of
+// its processes.
 type redisStage struct {
-	link   link
-	client *redis.Client
-	stop   func()
+	links   []*link
+	clients []redis.UniversalClient
+	stop    func()
 }
 
-// openRedis connects to the server at addr or, when that is "", to an embedded
-// one of its own.
-func openRedis(addr string) (*redisStage, error) {
+// openRedis connects processes to srv or, if that is embedded, to one of their
+// own.
+func openRedis(srv server, processes int) (*redisStage, error) {
 	r := &redisStage{stop: func() {}}
-	if addr == "" {
+	if len(srv.addrs) == 0 {
 		mini, err := miniredis.Run()
 		if err != nil {
 			return nil, fmt.Errorf("embedded Redis: %w", err)
 		}
-		addr = mini.Addr()
+		srv.addrs = []string{mini.Addr()}
 		stopClock := runClock(mini)
 		r.stop = func() { stopClock(); mini.Close() }
 	}
-	r.client = redis.NewClient(&redis.Options{
-		Addr:                  addr,
-		Dialer:                r.link.dial,
-		ContextTimeoutEnabled: true,
-		// go-redis tries three times more, for half a second in all, and
-		// dials five times. In front of an origin that answers in
-		// milliseconds it is better to go on.
-		MaxRetries:      1,
-		MaxRetryBackoff: 16 * time.Millisecond,
-		DialerRetries:   1,
-	})
+	for range processes {
+		k := new(link)
+		r.links = append(r.links, k)
+		r.clients = append(r.clients, srv.client(k))
+	}
 	return r, nil
 }
 
+// The methods of a nil stage, of a system that uses no Redis, do nothing.
+
+func (r *redisStage) cut() {
+	if r == nil {
+		return
+	}
+	for _, k := range r.links {
+		k.cut()
+	}
+}
+
+func (r *redisStage) mend() {
+	if r == nil {
+		return
+	}
+	for _, k := range r.links {
+		k.mend()
+	}
+}
+
 func (r *redisStage) close() {
-	_ = r.client.Close()
+	if r == nil {
+		return
+	}
+	for _, c := range r.clients {
+		_ = c.Close()
+	}
 	r.stop()
 }
 
 // runClock makes the keys of an embedded Redis, whose time stands still by
-// itself, expire. The returned func ends it.
+// itself, expire. (Its ClockTTL would go through all keys at each command.) The
+// returned func ends it.
 func runClock(mini *miniredis.Miniredis) (stop func()) {
 	quit := make(chan struct{})
 	var wg sync.WaitGroup
-	wg.Go(func() {
+	wg.Go(func() { // stop waits for it
 		tick := time.NewTicker(50 * time.Millisecond)
 		defer tick.Stop()
 		for last := time.Now(); ; {
@@ -95,54 +174,4 @@ func runClock(mini *miniredis.Miniredis) (stop func()) {
 		}
 	})
 	return func() { close(quit); wg.Wait() }
-}
-
-// link is the way to a Redis. Cutting it takes Redis away without touching the
-// server, which may be somebody's.
-type link struct {
-	mu    sync.Mutex // guards what follows
-	down  bool
-	conns []net.Conn // made since the last cut; some may be closed by now
-}
-
-var errLinkCut = errors.New("connection refused: the link is cut")
-
-// dial is for redis.Options.
-func (k *link) dial(ctx context.Context, network, addr string) (net.Conn, error) {
-	k.mu.Lock()
-	down := k.down
-	k.mu.Unlock()
-	if down {
-		return nil, errLinkCut
-	}
-	dialer := net.Dialer{Timeout: pingFor}
-	c, err := dialer.DialContext(ctx, network, addr)
-	if err != nil {
-		return nil, err
-	}
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	if k.down { // cut while dialling
-		_ = c.Close()
-		return nil, errLinkCut
-	}
-	k.conns = append(k.conns, c)
-	return c, nil
-}
-
-// cut ends every connection and refuses new ones.
-func (k *link) cut() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.down = true
-	for _, c := range k.conns {
-		_ = c.Close()
-	}
-	k.conns = nil
-}
-
-func (k *link) mend() {
-	k.mu.Lock()
-	defer k.mu.Unlock()
-	k.down = false
 }

@@ -14,18 +14,31 @@ import (
 // answers counts the ids of a request by where their answer came from.
 type answers struct {
 	memory, redis, origin, stale int
+
+	editions []int64 // of titles that a publisher changes, unless they are said to be stale
 }
 
-// system is what stands between the readers and the origin.
+func (a *answers) note(v Video) {
+	if v.Edition > 0 {
+		a.editions = append(a.editions, v.Edition)
+	}
+}
+
+// system is what stands between the readers of one process and the origin.
 type system interface {
 	// video is a player's request, page a page's.
 	video(ctx context.Context, id string) (answers, error)
 	page(ctx context.Context, ids []string) (answers, error)
+
+	// changed is for whoever has just changed ids in the origin.
+	changed(ctx context.Context, ids []string) error
+
 	close()
 }
 
 // times are the durations of a run, all scaled by its length.
 type times struct {
+	unit       time.Duration // that acts are long
 	ttl        time.Duration // of a video
 	adTTL      time.Duration // of an ad: ends several times within the ad break
 	finalTTL   time.Duration // of what will not be edited any more
@@ -35,9 +48,10 @@ type times struct {
 }
 
 func newTimes(set settings) times {
-	unit := set.duration / 20
+	unit := set.duration / 25
 	return times{
-		ttl: 4 * unit, adTTL: unit / 2, finalTTL: max(time.Minute, set.duration),
+		unit: unit,
+		ttl:  4 * unit, adTTL: unit / 2, finalTTL: max(time.Minute, set.duration),
 		ifError: max(time.Minute, set.duration), retryAfter: unit / 2, patience: set.patience,
 	}
 }
@@ -52,15 +66,15 @@ func (t times) of(v Video) time.Duration {
 	return t.ttl
 }
 
-// memoryEntries is less than the catalogue: the rest of it is in Redis.
+// memoryEntries of a process is less than the catalogue: the rest of it is in Redis.
 const memoryEntries = 1500
 
-// cached is the platform with dewar.
+// cached is the platform with dewar: one process of it.
 type cached struct {
 	videos *dewar.Cache[string, Video]
 }
 
-func newCached(name string, o *origin, rdb *redis.Client, t times, rate int) (system, error) {
+func newCached(name string, o *origin, rdb redis.UniversalClient, t times, set settings) (system, error) {
 	videos, err := dewar.New(dewar.Config[string, Video]{
 		Name: name,
 		TTL:  t.ttl,
@@ -72,12 +86,13 @@ func newCached(name string, o *origin, rdb *redis.Client, t times, rate int) (sy
 			RetryAfter:  t.retryAfter,
 		},
 		Warm: dewar.Warm{
-			Ahead:         0.8,                   // what is read after 80 % of its TTL is reloaded early,
-			Gather:        25 * time.Millisecond, // many ids in one call,
-			KeysPerSecond: float64(2 * rate),     // and never faster than this
+			Ahead:         0.8,                                          // what is read after 80 % of its TTL is reloaded early,
+			Gather:        25 * time.Millisecond,                        // many ids in one call,
+			KeysPerSecond: float64(2*set.rate) / float64(set.processes), // and never faster than this
 		},
-		Guard:  dewar.Guard{MaxConcurrent: 3 * originSlots / 4}, // the origin has other clients too
-		Flight: dewar.Flight{Timeout: 3 * t.patience},           // what a reader gave up on still serves the next
+		// The origin has other clients too, and the other processes.
+		Guard:  dewar.Guard{MaxConcurrent: max(1, 3*originSlots/4/set.processes)},
+		Flight: dewar.Flight{Timeout: 3 * t.patience}, // what a reader gave up on still serves the next
 		Local:  memory.Config[Video]{MaxEntries: memoryEntries},
 		Remote: redistier.Config[Video]{
 			Client: rdb,
@@ -113,6 +128,9 @@ func (s *cached) page(ctx context.Context, ids []string) (a answers, err error) 
 }
 
 func (a *answers) count(r dewar.Result[Video]) {
+	if r.Status != dewar.StatusStale {
+		a.note(r.Value)
+	}
 	switch {
 	case r.Status == dewar.StatusStale:
 		a.stale++
@@ -125,13 +143,17 @@ func (a *answers) count(r dewar.Result[Video]) {
 	}
 }
 
+func (s *cached) changed(ctx context.Context, ids []string) error {
+	return s.videos.Invalidate(ctx, ids...)
+}
+
 func (s *cached) close() { _ = s.videos.Close() }
 
 // getThenLoad is the cache that everybody writes first: ask Redis, on a miss
-// ask the origin, store the answer.
+// ask the origin, store the answer; after a change, delete it.
 type getThenLoad struct {
 	prefix string
-	rdb    *redis.Client
+	rdb    redis.UniversalClient
 	origin *origin
 	times  times
 }
@@ -140,7 +162,9 @@ func (s *getThenLoad) video(ctx context.Context, id string) (a answers, err erro
 	if raw, err := s.rdb.Get(ctx, s.prefix+id).Bytes(); err == nil {
 		var v Video
 		if json.Unmarshal(raw, &v) == nil {
-			return answers{redis: 1}, nil
+			a.redis = 1
+			a.note(v)
+			return a, nil
 		}
 	}
 	v, err := s.origin.Video(ctx, id)
@@ -150,24 +174,26 @@ func (s *getThenLoad) video(ctx context.Context, id string) (a answers, err erro
 	if raw, err := json.Marshal(v); err == nil {
 		s.rdb.Set(ctx, s.prefix+id, raw, s.times.of(v)) // a Redis that is down is no reason to fail
 	}
-	return answers{origin: 1}, nil
+	a.origin = 1
+	a.note(v)
+	return a, nil
 }
 
 func (s *getThenLoad) page(ctx context.Context, ids []string) (a answers, err error) {
-	keys := make([]string, len(ids))
+	gets := s.rdb.Pipeline() // and not MGET, which a cluster refuses
+	found := make([]*redis.StringCmd, len(ids))
 	for i, id := range ids {
-		keys[i] = s.prefix + id
+		found[i] = gets.Get(ctx, s.prefix+id)
 	}
-	missing := ids
-	if found, err := s.rdb.MGet(ctx, keys...).Result(); err == nil {
-		missing = nil
-		for i, raw := range found {
-			var v Video
-			if str, ok := raw.(string); ok && json.Unmarshal([]byte(str), &v) == nil {
-				a.redis++
-			} else {
-				missing = append(missing, ids[i])
-			}
+	_, _ = gets.Exec(ctx)
+	var missing []string
+	for i, get := range found {
+		var v Video
+		if raw, err := get.Bytes(); err == nil && json.Unmarshal(raw, &v) == nil {
+			a.redis++
+			a.note(v)
+		} else {
+			missing = append(missing, ids[i])
 		}
 	}
 	if len(missing) == 0 {
@@ -180,12 +206,22 @@ func (s *getThenLoad) page(ctx context.Context, ids []string) (a answers, err er
 	pipe := s.rdb.Pipeline()
 	for id, v := range videos {
 		a.origin++
+		a.note(v)
 		if raw, err := json.Marshal(v); err == nil {
 			pipe.Set(ctx, s.prefix+id, raw, s.times.of(v))
 		}
 	}
 	_, _ = pipe.Exec(ctx)
 	return a, nil
+}
+
+func (s *getThenLoad) changed(ctx context.Context, ids []string) error {
+	pipe := s.rdb.Pipeline()
+	for _, id := range ids {
+		pipe.Del(ctx, s.prefix+id)
+	}
+	_, err := pipe.Exec(ctx)
+	return err
 }
 
 func (*getThenLoad) close() {}
@@ -196,8 +232,10 @@ type noCache struct {
 }
 
 func (s *noCache) video(ctx context.Context, id string) (a answers, err error) {
-	if _, err = s.origin.Video(ctx, id); err == nil {
+	v, err := s.origin.Video(ctx, id)
+	if err == nil {
 		a.origin = 1
+		a.note(v)
 	}
 	return a, err
 }
@@ -205,7 +243,12 @@ func (s *noCache) video(ctx context.Context, id string) (a answers, err error) {
 func (s *noCache) page(ctx context.Context, ids []string) (a answers, err error) {
 	videos, err := s.origin.Videos(ctx, ids)
 	a.origin = len(videos)
+	for _, v := range videos {
+		a.note(v)
+	}
 	return a, err
 }
+
+func (*noCache) changed(context.Context, []string) error { return nil }
 
 func (*noCache) close() {}

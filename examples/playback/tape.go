@@ -1,14 +1,17 @@
 package main
 
 import (
+	"cmp"
 	"compress/gzip"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
+	"slices"
 )
 
 // The generated tape has the shape of a recorded one of a product page: 95,607
@@ -29,6 +32,17 @@ type tape struct {
 	name string
 	keys []uint32
 	ids  int // distinct keys
+
+	popular []uint32 // the distinct keys, those with the most accesses first
+}
+
+// top returns the n ids that are asked for most.
+func (t *tape) top(n int) []string {
+	var ids []string
+	for _, key := range t.popular[:min(n, len(t.popular))] {
+		ids = append(ids, videoID(key))
+	}
+	return ids
 }
 
 // openTape reads a recorded trace, or makes a tape when there is none.
@@ -44,11 +58,14 @@ func openTape(path string, seed uint64) (*tape, error) {
 }
 
 func newTape(name string, keys []uint32) *tape {
-	distinct := make(map[uint32]struct{})
+	accesses := make(map[uint32]int)
 	for _, k := range keys {
-		distinct[k] = struct{}{}
+		accesses[k]++
 	}
-	return &tape{name: name, keys: keys, ids: len(distinct)}
+	popular := slices.SortedFunc(maps.Keys(accesses), func(a, b uint32) int {
+		return cmp.Or(cmp.Compare(accesses[b], accesses[a]), cmp.Compare(a, b))
+	})
+	return &tape{name: name, keys: keys, ids: len(popular), popular: popular}
 }
 
 func readTrace(path string) ([]uint32, error) {
