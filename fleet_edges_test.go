@@ -290,8 +290,7 @@ func TestAKeyOfABatchStartsOverWhileASlowOneIsUnderWay(t *testing.T) {
 
 type statsHandler struct {
 	slog.Handler
-	mu *sync.Mutex
-	c  **dewar.Cache[string, string]
+	c **dewar.Cache[string, string]
 }
 
 func (h statsHandler) Enabled(context.Context, slog.Level) bool { return true }

@@ -94,6 +94,20 @@ func TestAnAnnouncementFencesLoadsAndPromotionsUnderWay(t *testing.T) {
 	}
 }
 
+func TestAnInvalidationOfAThousandKeysIsTwoRoundTrips(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fleet, srv := startFleet(t, 2, newLedger())
+		keys := make([]string, 1000)
+		for i := range keys {
+			keys[i] = fmt.Sprint("k", i)
+		}
+		fleet[0].must(fleet[0].Invalidate(t.Context(), keys...))
+		if n := srv.Counts(); n.Unlink != (dewartest.OpCount{Calls: 1, Keys: 1000}) || n.Announce != (dewartest.OpCount{Calls: 1, Keys: 1000}) {
+			t.Errorf("%+v", n)
+		}
+	})
+}
+
 func TestNothingIsAnnouncedBeforeItIsDone(t *testing.T) {
 	for name, tt := range map[string]struct {
 		write func(*process) error

@@ -124,7 +124,7 @@ func TestWhatIsLoadedAfterAGapIsNotDoubted(t *testing.T) {
 		fleet, srv := startFleet(t, 2, origin)
 		a, b := fleet[0], fleet[1]
 		missing(b, func() { a.must(a.Invalidate(t.Context(), "other")) })
-		time.Sleep(1)
+		time.Sleep(time.Nanosecond)
 		b.want("k", "k@0")
 		b.wait()
 		srv.ResetCounts()
