@@ -86,6 +86,7 @@ func (h *hub) run(context.Context) {
 		}
 		if err != nil {
 			trouble = true
+			h.shed(fs, err)
 			h.tellDeaf()
 			pause = h.rest(pause)
 			continue
@@ -107,6 +108,7 @@ func (h *hub) run(context.Context) {
 		}
 		if woken, err = h.block(fs, version); err != nil {
 			trouble = true
+			h.shed(fs, err)
 			h.tellDeaf()
 			pause = h.rest(pause)
 			continue
