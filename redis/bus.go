@@ -21,8 +21,9 @@ const (
 	busCount   = 100                    // entries of one stream in one reply
 
 	// busGather is the least time between two readings: under a flood of
-	// announcements Redis is asked 200 times a second and not once for each.
-	busGather = 5 * time.Millisecond
+	// announcements each process asks Redis 50 times a second and not once for
+	// each, and hears of it 20 ms later at most.
+	busGather = 20 * time.Millisecond
 	// busPoll is the time between two readings where no connection may wait.
 	busPoll = 50 * time.Millisecond
 
