@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"time"
 )
 
 // GetMany returns the values of keys, asking each layer once: one sweep of the
@@ -145,7 +146,7 @@ func (c *Cache[K, V]) answerAll(ctx context.Context, rs []read[K, V], n need) {
 			if r.flight == nil {
 				continue
 			}
-			if len(anew) > 0 && !r.flight.over.Load() { // about to wait
+			if len(anew) > 0 && !r.flight.overSoon() { // about to wait
 				launch()
 			}
 			if !c.await(ctx, r, &n) {
@@ -160,6 +161,25 @@ func (c *Cache[K, V]) answerAll(ctx context.Context, rs []read[K, V], n need) {
 			}
 		}
 		launch()
+	}
+}
+
+// batchSettles is about how long it takes until the other flights of a batch
+// are over too when one is.
+const batchSettles = time.Millisecond
+
+// overSoon reports whether a flight is over, or is after a moment.
+func (f *flight[K, V]) overSoon() bool {
+	if f.over.Load() {
+		return true
+	}
+	timer := time.NewTimer(batchSettles)
+	defer timer.Stop()
+	select {
+	case <-f.waiting():
+		return true
+	case <-timer.C:
+		return false
 	}
 }
 
