@@ -110,7 +110,7 @@ func deadAt[V any](r *rules, e *Entry[V]) int64 {
 func newEntry[V any](r *rules, v V, begun, ended, ttl int64) Entry[V] {
 	ttl = r.jittered(ttl)
 	e := Entry[V]{Value: v, Loaded: begun, Fresh: max(later(begun, ttl), later(ended, ttl/4))}
-	r.drawDue(&e.Due, begun, e.Fresh, ended-begun)
+	r.drawDue(&e.Due, begun, e.Fresh, ended-begun, -aheadSpread)
 	return e
 }
 
@@ -135,10 +135,12 @@ func newNegative[V any](r *rules, begun, ended int64) Entry[V] {
 	return NegativeEntry[V](begun, max(later(begun, ttl), later(ended, ttl/4)))
 }
 
-// redraw gives an entry that comes from another process a due time of its own.
+// redraw gives an entry that comes from another process a due time of its own,
+// in the later half of the spread: in a fleet the earliest draw decides when the
+// key is reloaded, and it would be the earlier the more processes there are.
 func redraw[V any](r *rules, e *Entry[V], took time.Duration) {
 	if !e.Negative() {
-		r.drawDue(&e.Due, e.Loaded, e.Fresh, int64(took))
+		r.drawDue(&e.Due, e.Loaded, e.Fresh, int64(took), 0)
 	}
 }
 
@@ -147,17 +149,17 @@ func redraw[V any](r *rules, e *Entry[V], took time.Duration) {
 const aheadSpread = 0.1
 
 // drawDue sets due to the earlier of two random instants: one around
-// Ahead*TTL, and fresh - delta*E with E exponential of mean 1, where delta is
+// Ahead*TTL, between from and aheadSpread of that away, and fresh - delta*E with E exponential of mean 1, where delta is
 // how long the load took, so that slow loads start earlier. The second is
 // XFetch: Vattani, Chierichetti, Lowenstein, "Optimal Probabilistic Cache
 // Stampede Prevention", VLDB 2015.
-func (r *rules) drawDue(due *int64, loaded, fresh, delta int64) {
+func (r *rules) drawDue(due *int64, loaded, fresh, delta int64, from float64) {
 	*due = fresh
 	if r.ahead < 0 {
 		return
 	}
 	span := float64(fresh - loaded)
-	ahead := span * r.ahead * (1 + aheadSpread*(2*rand.Float64()-1))
+	ahead := span * r.ahead * (1 + from + (aheadSpread-from)*rand.Float64())
 	xfetch := span - float64(delta)*rand.ExpFloat64()
 	if d := min(ahead, xfetch); d < span {
 		*due = max(loaded+int64(d), min(loaded+delta, fresh))

@@ -287,7 +287,7 @@ func TestDueOfSlowLoadsComesEarlierByAnExponentialOfTheirDuration(t *testing.T) 
 	beyond := 0 // draws more than twice the load's duration before fresh
 	for range n {
 		var due int64
-		r.drawDue(&due, loadedAt, fresh, delta)
+		r.drawDue(&due, loadedAt, fresh, delta, -aheadSpread)
 		early := float64(fresh-due) / float64(delta)
 		if early < 0 {
 			t.Fatal("due after fresh")
