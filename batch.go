@@ -39,7 +39,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 		return values, nil
 	}
 	defer c.putReads(rest)
-	answered := c.getMany(ctx, rest, need{readOptions: gatherOptions(opts)})
+	answered := c.getMany(ctx, rest, c.needs(opts))
 	for i := range answered {
 		if r := &answered[i]; r.err == nil {
 			values[r.key] = r.result.Value
@@ -80,7 +80,7 @@ func (c *Cache[K, V]) GetManyResults(ctx context.Context, keys []K, opts ...Read
 		rs = append(rs, read[K, V]{key: k, str: str, seen: c.local.Get(str), now: now})
 	}
 	defer c.putReads(rs)
-	rs = c.getMany(ctx, rs, need{readOptions: gatherOptions(opts)})
+	rs = c.getMany(ctx, rs, c.needs(opts))
 	now = Clock()
 	for i := range rs {
 		r := &rs[i]
@@ -153,8 +153,8 @@ func (c *Cache[K, V]) answerAll(ctx context.Context, rs []read[K, V], n need) {
 				r.flight = nil
 				continue
 			}
-			if c.start(ctx, r, &n, &alone) {
-				anew = append(anew, r.flight)
+			if f := c.start(ctx, r, &n, &alone); f != nil {
+				anew = append(anew, f)
 			}
 			if r.flight != nil {
 				left++
@@ -194,11 +194,11 @@ func (c *Cache[K, V]) startAll(ctx context.Context, rs []read[K, V], n *need) (g
 	flights := slab[K, V]{want: len(rs)}
 	for i := range rs {
 		r := &rs[i]
-		if c.start(ctx, r, n, &flights) {
+		if f := c.start(ctx, r, n, &flights); f != nil {
 			if group == nil {
 				group = make([]*flight[K, V], 0, len(rs)-i)
 			}
-			group = append(group, r.flight)
+			group = append(group, f)
 		}
 	}
 	done = true

@@ -27,7 +27,9 @@ type Cache[K comparable, V any] struct {
 	log    *slog.Logger
 
 	table     *table[K, V]
-	guard     *guard
+	origin    *Origin
+	dialled   dialled
+	self      *member // of origin's and the dial's audience
 	lookups   lookups[K, V]
 	scratch   sync.Pool // *scratch[V]
 	reads     sync.Pool // *[]read[K, V]
@@ -71,12 +73,16 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 		cfg:   cfg,
 		keys:  newKeyer(cfg.Key),
 		rules: newRules(cfg.TTL, cfg.NegativeTTL, cfg.Jitter, cfg.Warm.Ahead, cfg.Stale),
-		guard: newGuard(cfg.Guard),
 		trace: cfg.Trace,
 		log:   cfg.Logger,
 		gone:  make(chan struct{}),
 	}
 	c.rules.localTTL = int64(cfg.LocalTTL)
+	if c.origin = cfg.Origin; c.origin == nil {
+		c.origin = newOrigin(cfg.Name, cfg.Guard, c.rules.keep > 0 || cfg.Guard.Breaker.isSet())
+	}
+	c.dialled = newDialled(cfg.Defcon, cfg.Levels)
+	c.self = &member{trace: cfg.Trace, log: cfg.Logger, health: c.health}
 	if err := c.openLocal(); err != nil {
 		return nil, err
 	}
@@ -92,7 +98,9 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 		c.local.Close()
 		return nil, err
 	}
-	cfg.logEffective()
+	c.origin.heard.join(c.self)
+	c.dialled.dial.heard.join(c.self)
+	cfg.logEffective(c.origin)
 	return c, nil
 }
 
@@ -132,7 +140,8 @@ func (c *Cache[K, V]) openRemote() (err error) {
 //   - [ErrNotFound], also for every error for which Config.NotFound is true;
 //   - ctx.Err() as soon as ctx is done; the flight goes on. A ctx past its
 //     deadline gets a stale value where there is one;
-//   - [ErrTimeout], [ErrOverloaded], [ErrRecursiveLoad], [ErrClosed].
+//   - [ErrTimeout], [ErrOverloaded], [ErrBreakerOpen], [ErrDefcon],
+//     [ErrRecursiveLoad], [ErrClosed].
 //
 // A fresh hit in the local tier allocates nothing and looks at no ctx.
 func (c *Cache[K, V]) Get(ctx context.Context, k K, opts ...ReadOption) (V, error) {
@@ -143,14 +152,14 @@ func (c *Cache[K, V]) Get(ctx context.Context, k K, opts ...ReadOption) (V, erro
 			return c.own(e.Value), nil
 		}
 	}
-	r := c.get(ctx, k, need{readOptions: gatherOptions(opts)})
+	r := c.get(ctx, k, c.needs(opts))
 	return r.result.Value, r.err
 }
 
 // GetResult is Get that also tells where the value came from, how old it is
 // and, when it is stale, why.
 func (c *Cache[K, V]) GetResult(ctx context.Context, k K, opts ...ReadOption) (Result[V], error) {
-	r := c.get(ctx, k, need{readOptions: gatherOptions(opts)})
+	r := c.get(ctx, k, c.needs(opts))
 	return r.aged(Clock()), r.err
 }
 
@@ -161,8 +170,8 @@ func (c *Cache[K, V]) get(ctx context.Context, k K, n need) read[K, V] {
 	n.caller, n.chain = ctx, chainOf(ctx)
 	var alone slab[K, V]
 	for again := true; again; again = r.flight != nil && c.await(ctx, &r, &n) {
-		if c.start(ctx, &r, &n, &alone) {
-			c.launch(ctx, r.flight)
+		if f := c.start(ctx, &r, &n, &alone); f != nil {
+			c.launch(ctx, f)
 		}
 	}
 	if n.cacheOnly && c.remote != nil && errors.Is(r.err, ErrNotCached) {
@@ -250,6 +259,8 @@ func (c *Cache[K, V]) close() error {
 	c.pins.close()
 	c.closed.Store(true)
 	c.end(ErrClosed)
+	defer c.origin.heard.leave(c.self)
+	defer c.dialled.dial.heard.leave(c.self)
 
 	var errs []error
 	done := make(chan struct{})

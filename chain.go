@@ -13,7 +13,7 @@ import (
 type chain struct {
 	table any      // whose keys: the flight table's identity
 	keys  []string // what the load asks for
-	guard *guard   // whose slot it holds
+	origin *Origin // whose slot it holds
 	outer *chain
 }
 
@@ -35,10 +35,10 @@ func (c *chain) loads(table any, key string) bool {
 	return false
 }
 
-// holds reports whether a load further out holds a slot of g.
-func (c *chain) holds(g *guard) bool {
+// holds reports whether a load further out holds a slot of o.
+func (c *chain) holds(o *Origin) bool {
 	for ; c != nil; c = c.outer {
-		if c.guard == g {
+		if c.origin == o {
 			return true
 		}
 	}
@@ -69,7 +69,7 @@ func (c *Cache[K, V]) flightContext(fs []*flight[K, V]) (context.Context, contex
 	for i, f := range fs {
 		strs[i] = f.str
 	}
-	ch := &chain{table: c.table, keys: strs, guard: c.guard}
+	ch := &chain{table: c.table, keys: strs, origin: c.origin}
 	in := &flightContext{Context: c.life, chain: ch}
 	if !fs[0].need.background {
 		in.values = fs[0].need.caller

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"reflect"
 	"time"
 )
 
@@ -62,7 +63,17 @@ type Config[K comparable, V any] struct {
 	Warm   Warm
 	Batch  Batch
 	Flight Flight
+
+	// Guard stands before the origin; Origin is one that several caches share
+	// instead. Defaults to a guard of its own with the defaults of its fields.
 	Guard  Guard
+	Origin *Origin
+
+	// Defcon is a dial that trades features for survival while the program
+	// runs; several caches may share one. Levels are this cache's exceptions
+	// from the dial's policies. Defaults to a dial that nobody turns.
+	Defcon *Defcon
+	Levels map[Level]Policy
 
 	// Local is the in-process tier, such as memory.Config[V]. Nil: no local
 	// tier; then Remote is required.
@@ -171,22 +182,6 @@ type Flight struct {
 	Lease time.Duration
 }
 
-// Guard is what every load passes before it reaches the origin.
-type Guard struct {
-	// MaxConcurrent is how many calls of the origin may run at once; a loader
-	// that outlives its timeout counts until it returns. Defaults to 128.
-	MaxConcurrent int
-
-	// MaxBackground is how many of them refreshes and Preload may take, so
-	// that readers always find a slot that background work cannot hold.
-	// Defaults to half of MaxConcurrent, at least 1.
-	MaxBackground int
-
-	// QueueTimeout is how long a load waits for a slot before it fails with
-	// ErrOverloaded, or the stale value is served. Defaults to 1s.
-	QueueTimeout time.Duration
-}
-
 // Validate returns every problem of the configuration, joined, or nil.
 func (cfg Config[K, V]) Validate() error {
 	var p problems
@@ -220,12 +215,15 @@ func (cfg Config[K, V]) Validate() error {
 	p.notNegative("LocalTTL", cfg.LocalTTL)
 	p.check(cfg.LocalTTL <= 0 || cfg.Local != nil && cfg.Remote != nil, "LocalTTL needs Local and Remote: it says how long the one serves before the other is asked")
 
-	g := cfg.Guard
-	p.check(g.MaxConcurrent >= 0, "Guard.MaxConcurrent must not be negative, but is %d", g.MaxConcurrent)
-	p.check(g.MaxBackground >= 0, "Guard.MaxBackground must not be negative, but is %d", g.MaxBackground)
-	p.check(g.MaxBackground <= cmp.Or(max(g.MaxConcurrent, 0), defaultMaxConcurrent),
-		"Guard.MaxBackground (%d) must not exceed Guard.MaxConcurrent (%d)", g.MaxBackground, cmp.Or(g.MaxConcurrent, defaultMaxConcurrent))
-	p.notNegative("Guard.QueueTimeout", g.QueueTimeout)
+	cfg.Guard.check(&p, "Guard.")
+	if cfg.Origin != nil {
+		p.check(reflect.ValueOf(cfg.Guard).IsZero(), "Guard stands before this cache's loads only, Origin before those of several: set one of them")
+		p.add(cfg.Origin.problems)
+	}
+	checkLevels(&p, "Levels", cfg.Levels)
+	if cfg.Defcon != nil {
+		checkLevels(&p, "Defcon.Levels", cfg.Defcon.Levels)
+	}
 
 	p.check(cfg.Local != nil || cfg.Remote != nil, "Local or Remote is required: a cache without a tier keeps nothing")
 	if cfg.Local != nil {
@@ -234,12 +232,10 @@ func (cfg Config[K, V]) Validate() error {
 	if cfg.Remote != nil {
 		p.add(cfg.Remote.Validate())
 	}
-	return p.joined(cfg.Name)
+	return p.joined("cache", cfg.Name)
 }
 
 const (
-	defaultMaxConcurrent = 128
-
 	minLease = 10 * time.Millisecond
 )
 
@@ -256,9 +252,6 @@ func (cfg Config[K, V]) withDefaults() Config[K, V] {
 	cfg.Batch.Parallel = cmp.Or(cfg.Batch.Parallel, 4)
 	cfg.Flight.Timeout = cmp.Or(cfg.Flight.Timeout, 10*time.Second)
 	cfg.Flight.Lease = cmp.Or(cfg.Flight.Lease, 3*time.Second)
-	cfg.Guard.MaxConcurrent = cmp.Or(cfg.Guard.MaxConcurrent, defaultMaxConcurrent)
-	cfg.Guard.MaxBackground = cmp.Or(cfg.Guard.MaxBackground, max(1, cfg.Guard.MaxConcurrent/2))
-	cfg.Guard.QueueTimeout = cmp.Or(cfg.Guard.QueueTimeout, time.Second)
 	if cfg.NotFound == nil {
 		cfg.NotFound = func(err error) bool { return errors.Is(err, ErrNotFound) }
 	}
@@ -276,7 +269,7 @@ func (cfg Config[K, V]) withDefaults() Config[K, V] {
 }
 
 // logEffective tells at Debug what the cache runs with, defaults included.
-func (cfg Config[K, V]) logEffective() {
+func (cfg Config[K, V]) logEffective(o *Origin) {
 	cfg.Logger.Debug("dewar: cache opened",
 		"schema", cfg.Schema, "ttl", cfg.TTL, "negative_ttl", cfg.NegativeTTL, "jitter", cfg.Jitter,
 		"stale_if_error", cfg.Stale.IfError, "stale_while_revalidate", cfg.Stale.WhileRevalidate,
@@ -285,8 +278,9 @@ func (cfg Config[K, V]) logEffective() {
 		"warm_bucket", cfg.Warm.Bucket, "warm_gather", cfg.Warm.Gather,
 		"batch_max_size", cfg.Batch.MaxSize, "batch_parallel", cfg.Batch.Parallel, "batch_linger", cfg.Batch.Linger,
 		"local_ttl", cfg.LocalTTL, "flight_timeout", cfg.Flight.Timeout, "flight_lease", cfg.Flight.Lease,
-		"guard_max_concurrent", cfg.Guard.MaxConcurrent, "guard_max_background", cfg.Guard.MaxBackground,
-		"guard_queue_timeout", cfg.Guard.QueueTimeout,
+		"origin", o.name, "guard_max_concurrent", o.guard.MaxConcurrent, "guard_max_background", o.guard.MaxBackground,
+		"guard_queue_timeout", o.guard.QueueTimeout, "guard_loads_per_second", o.guard.LoadsPerSecond,
+		"guard_breaker", o.breaker != nil, "guard_retries", o.retries != nil, "defcon", cfg.Defcon != nil,
 		"local", cfg.Local != nil, "remote", cfg.Remote != nil,
 		"load", cfg.Load != nil, "load_many", cfg.LoadMany != nil)
 }

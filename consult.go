@@ -219,12 +219,15 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 	case verdict == verdictHit, verdict == verdictDue, verdict == verdictCheck, verdict == verdictNegative:
 		c.settle(f, hitOutcome(e, found.Took))
 		if verdict == verdictCheck || verdict == verdictDue && c.lone {
-			c.bucket.add(f.key, f.str, e.Loaded) // no local reader would see that it is due
+			c.bucket.add(dueKey[K]{f.key, f.str, e.Loaded, dueAhead}) // no local reader would see that it is due
 		}
 		return true
 	case verdict == verdictRevalidate && (f.local == nil || f.local.Loaded < e.Loaded):
 		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took})
 		c.revalidate(f.key, f.str, &e)
+		return true
+	case verdict == verdictStaleOnly:
+		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took, err: c.dialled.policy().refusal})
 		return true
 	}
 	if !e.Negative() {

@@ -21,7 +21,7 @@ var (
 
 	// ErrOverloaded: no slot for a call of the origin became free within
 	// Guard.QueueTimeout. The origin was not asked.
-	ErrOverloaded = errors.New("dewar: overloaded: no slot for a load within Guard.QueueTimeout")
+	ErrOverloaded = errors.New("dewar: overloaded: no slot or turn for a load within Guard.QueueTimeout")
 
 	// ErrTimeout: the flight took longer than Flight.Timeout, or, as
 	// Result.Err, longer than Stale.SoftTimeout. It is also

@@ -1,86 +1,308 @@
 package dewar
 
 import (
+	"cmp"
 	"context"
+	"fmt"
+	"math"
+	"sync/atomic"
 	"time"
+
+	"golang.org/x/time/rate"
 )
 
-// guard is the bulkhead before the origin: a slot is one call of it. A
-// background load needs a background token as well as a slot, and there are
-// fewer of those, so that the last slots are always the readers'.
-type guard struct {
-	slots      chan struct{} // one element per call in progress
-	background chan struct{} // one element per background call
-	patience   time.Duration
+// Guard is what every load passes before it reaches the origin: a bulkhead, a
+// rate limit, and a circuit breaker. What it refuses behaves as a load that
+// failed, without having asked the origin: the stale value if there is one,
+// else [ErrOverloaded] or [ErrBreakerOpen].
+type Guard struct {
+	// MaxConcurrent is how many calls of the origin may run at once. A call
+	// is one Load or one LoadMany. Defaults to 128.
+	MaxConcurrent int
+
+	// MaxBackground is how many of them refreshes and Preload may take.
+	// Defaults to half of MaxConcurrent.
+	MaxBackground int
+
+	// QueueTimeout is how long a load waits for a slot and its turn before it
+	// is refused with ErrOverloaded, or answered with a stale value. Defaults
+	// to 1s.
+	QueueTimeout time.Duration
+
+	// LoadsPerSecond is how many calls of the origin may begin in a second.
+	// A reader's load that cannot have its turn within QueueTimeout is refused
+	// at once. Defaults to 0: unlimited.
+	LoadsPerSecond float64
+
+	Breaker Breaker
+	Retry   Retry
 }
 
-func newGuard(g Guard) *guard {
-	return &guard{
+// Origin is a guard that several caches share: those whose loads end up at the
+// same service (Config.Origin). So a sick service is one breaker, and all its
+// callers together stay within one bulkhead.
+type Origin struct {
+	name     string
+	guard    Guard // with defaults
+	problems error // of the guard; New of a cache tells
+
+	// A background call holds an element of both.
+	slots, background chan struct{}
+
+	queued  atomic.Int64  // loads waiting for a slot
+	limit   *rate.Limiter // nil: unlimited
+	breaker *breaker      // nil: none
+	retries *retryBudget  // nil: none
+
+	heard audience
+}
+
+// NewOrigin makes a guard for caches to share. name, of the same letters as
+// Config.Name, tells it apart in logs and metrics. Its breaker is on unless
+// Breaker.FailureRatio is negative. Whatever is wrong with g is told by New of
+// the caches that use it.
+func NewOrigin(name string, g Guard) *Origin { return newOrigin(name, g, true) }
+
+func newOrigin(name string, g Guard, breaks bool) *Origin {
+	var p problems
+	p.check(validName(name), "the name must be 1 to 64 of A-Z a-z 0-9 . _ -, not %q", name)
+	g.check(&p, "")
+	if err := p.joined("origin", name); err != nil {
+		return &Origin{name: name, problems: err}
+	}
+	g.MaxConcurrent = cmp.Or(g.MaxConcurrent, defaultMaxConcurrent)
+	g.MaxBackground = cmp.Or(g.MaxBackground, max(1, g.MaxConcurrent/2))
+	g.QueueTimeout = cmp.Or(g.QueueTimeout, time.Second)
+	o := &Origin{
+		name: name, guard: g,
 		slots:      make(chan struct{}, g.MaxConcurrent),
 		background: make(chan struct{}, g.MaxBackground),
-		patience:   g.QueueTimeout,
 	}
+	if r := g.LoadsPerSecond; r > 0 {
+		o.limit = rate.NewLimiter(rate.Limit(r), max(1, int(r/10)))
+	}
+	if breaks && g.Breaker.FailureRatio >= 0 {
+		o.breaker = newBreaker(name, g.Breaker, &o.heard)
+	}
+	if g.Retry.Idempotent {
+		o.retries = newRetryBudget(g.Retry)
+	}
+	return o
 }
 
-// slot is the right to call the origin; it is given back once.
-type slot struct {
-	g          *guard
+const defaultMaxConcurrent = 128
+
+func (g Guard) check(p *problems, prefix string) {
+	p.check(g.MaxConcurrent >= 0, "%sMaxConcurrent must not be negative, but is %d", prefix, g.MaxConcurrent)
+	p.check(g.MaxBackground >= 0, "%sMaxBackground must not be negative, but is %d", prefix, g.MaxBackground)
+	p.check(g.MaxBackground <= cmp.Or(max(g.MaxConcurrent, 0), defaultMaxConcurrent),
+		"%sMaxBackground (%d) must not exceed %[1]sMaxConcurrent (%[3]d)", prefix, g.MaxBackground, cmp.Or(g.MaxConcurrent, defaultMaxConcurrent))
+	p.notNegative(prefix+"QueueTimeout", g.QueueTimeout)
+	p.check(g.LoadsPerSecond >= 0 && !math.IsInf(g.LoadsPerSecond, 0), "%sLoadsPerSecond must be a number from 0 (unlimited) up, not %v", prefix, g.LoadsPerSecond)
+	g.Breaker.check(p, prefix+"Breaker.")
+	g.Retry.check(p, prefix+"Retry.")
+}
+
+// OriginStats is a snapshot of what stands before an origin.
+type OriginStats struct {
+	Name    string       // the origin's, or the cache's that has it for itself
+	Calls   int          // calls in progress, background ones included
+	Slots   int          // how many there may be
+	Queued  int          // loads waiting for a slot or their turn
+	Breaker BreakerState // BreakerNone where there is none
+}
+
+// Stats returns a snapshot.
+func (o *Origin) Stats() OriginStats {
+	s := OriginStats{Name: o.name, Calls: len(o.slots), Slots: cap(o.slots), Queued: int(o.queued.Load())}
+	if o.breaker != nil {
+		s.Breaker = o.breaker.state()
+	}
+	return s
+}
+
+// permit is the right to one call of the origin.
+type permit struct {
+	o          *Origin
 	background bool
-	borrowed   bool // it is the slot of the load that this one is nested in
+	borrowed   bool        // its slot is that of the load which this one is nested in
+	done       func(error) // tells the breaker how the call went; nil: there is none
 }
 
-// acquire waits for a slot for a reader's load: ErrOverloaded when none came
-// free in time, the context's cause when that ended first. outer is the loads
-// that this one is nested in: where one of them holds a slot of the same
-// guard, this one goes on under it, since waiting for another slot could be
-// waiting for itself.
-func (g *guard) acquire(ctx context.Context, outer *chain) (slot, error) {
-	if outer.holds(g) {
-		return slot{g: g, borrowed: true}, nil
-	}
+// admit waits for the right to a reader's call: ErrOverloaded when none came in
+// time, ErrBreakerOpen, or the context's cause when that ended first. outer is
+// the loads that this one is nested in: where one of them holds a slot of the
+// same origin, this one goes on under it, since waiting for another slot could
+// be waiting for itself.
+func (o *Origin) admit(ctx context.Context, outer *chain) (p permit, err error) {
 	if ctx.Err() != nil {
-		return slot{}, context.Cause(ctx)
+		return p, context.Cause(ctx)
 	}
+	if err := o.refuses(); err != nil {
+		return p, err
+	}
+	p = permit{o: o, borrowed: outer.holds(o)}
+	until := Clock() + int64(o.guard.QueueTimeout)
+	if err := o.turn(ctx, until); err != nil {
+		return p, err
+	}
+	if !p.borrowed {
+		if err := o.slot(ctx, until); err != nil {
+			return p, err
+		}
+	}
+	if err := p.ask(); err != nil {
+		p.release()
+		return p, err
+	}
+	return p, nil
+}
+
+// turn waits for the rate limit. It takes no slot along, and does not wait for
+// what would come too late.
+func (o *Origin) turn(ctx context.Context, until int64) error {
+	if o.limit == nil {
+		return nil
+	}
+	r := o.limit.Reserve()
+	wait := r.Delay()
+	if int64(wait) > until-Clock() {
+		r.Cancel()
+		return ErrOverloaded
+	}
+	if wait <= 0 {
+		return nil
+	}
+	return o.queue(ctx, func(done <-chan struct{}) bool {
+		timer := time.NewTimer(wait)
+		defer timer.Stop()
+		select {
+		case <-timer.C:
+			return true
+		case <-done:
+			r.Cancel()
+			return false
+		}
+	})
+}
+
+func (o *Origin) slot(ctx context.Context, until int64) error {
 	select {
-	case g.slots <- struct{}{}:
-		return slot{g: g}, nil
+	case o.slots <- struct{}{}:
+		return nil
 	default:
 	}
-	timer := time.NewTimer(g.patience)
-	defer timer.Stop()
+	late := false
+	err := o.queue(ctx, func(done <-chan struct{}) bool {
+		timer := time.NewTimer(time.Duration(until - Clock()))
+		defer timer.Stop()
+		select {
+		case o.slots <- struct{}{}:
+			return true
+		case <-timer.C:
+			late = true
+		case <-done:
+		}
+		return false
+	})
+	if late {
+		return ErrOverloaded
+	}
+	return err
+}
+
+// queue runs wait, which reports whether it got what it waited for before ctx
+// was done.
+func (o *Origin) queue(ctx context.Context, wait func(done <-chan struct{}) bool) error {
+	o.queued.Add(1)
+	defer o.queued.Add(-1)
+	if !wait(ctx.Done()) {
+		return context.Cause(ctx)
+	}
+	return nil
+}
+
+// admitBackground waits for a slot for as long as ctx lives: background work
+// has queues of its own to wait in. The permit is not complete until it has
+// passed resume.
+func (o *Origin) admitBackground(ctx context.Context) (permit, error) {
 	select {
-	case g.slots <- struct{}{}:
-		return slot{g: g}, nil
-	case <-timer.C:
-		return slot{}, ErrOverloaded
+	case o.background <- struct{}{}:
 	case <-ctx.Done():
-		return slot{}, context.Cause(ctx)
+		return permit{}, context.Cause(ctx)
+	}
+	select {
+	case o.slots <- struct{}{}:
+		return permit{o: o, background: true}, nil
+	case <-ctx.Done():
+		<-o.background
+		return permit{}, context.Cause(ctx)
 	}
 }
 
-// acquireBackground waits for a slot for as long as ctx lives: background work
-// has queues of its own to wait in.
-func (g *guard) acquireBackground(ctx context.Context) (slot, error) {
-	select {
-	case g.background <- struct{}{}:
-	case <-ctx.Done():
-		return slot{}, context.Cause(ctx)
+// resume completes a background permit when its call is about to begin. It
+// takes a turn only when there is one to spare: one taken in advance would be
+// a reader's.
+func (p *permit) resume(ctx context.Context) error {
+	o := p.o
+	if err := o.refuses(); err != nil {
+		return err
 	}
-	select {
-	case g.slots <- struct{}{}:
-		return slot{g: g, background: true}, nil
-	case <-ctx.Done():
-		<-g.background
-		return slot{}, context.Cause(ctx)
+	for until := Clock() + int64(o.guard.QueueTimeout); o.limit != nil && !o.limit.Allow(); {
+		if Clock() >= until {
+			return ErrOverloaded
+		}
+		pause(ctx, time.Duration(float64(time.Second)/float64(o.limit.Limit())))
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+	}
+	return p.ask()
+}
+
+// refuses returns ErrBreakerOpen while no call has a chance.
+func (o *Origin) refuses() error {
+	if o.breaker != nil && o.breaker.shut() {
+		return o.breaker.refusal
+	}
+	return nil
+}
+
+// ask asks the breaker.
+func (p *permit) ask() (err error) {
+	if p.o.breaker != nil {
+		p.done, err = p.o.breaker.allow()
+	}
+	return err
+}
+
+// tell tells the breaker how a call went.
+func (p *permit) tell(err error, took time.Duration) {
+	if p.done != nil {
+		p.o.breaker.end(p.done, err, took)
 	}
 }
 
-func (s slot) release() {
-	if s.borrowed {
+// release gives the slot back.
+func (p *permit) release() {
+	if p.borrowed {
 		return
 	}
-	<-s.g.slots
-	if s.background {
-		<-s.g.background
+	<-p.o.slots
+	if p.background {
+		<-p.o.background
 	}
 }
+
+// pause sleeps, but no longer than ctx lives.
+func pause(ctx context.Context, d time.Duration) {
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}
+
+// breakerOpen is the error of an origin whose breaker is open.
+func breakerOpen(name string) error { return fmt.Errorf("%w: origin %q", ErrBreakerOpen, name) }

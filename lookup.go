@@ -48,7 +48,7 @@ func (c *Cache[K, V]) launch(ctx context.Context, f *flight[K, V]) {
 	l.mu.Unlock()
 	switch {
 	case !start:
-	case c.mayStay(ctx):
+	case c.mayStay(ctx, f.need):
 		defer c.wg.Done()
 		if c.lookUpOnce() {
 			c.goRun(c.lookUp)
@@ -66,9 +66,9 @@ func (c *Cache[K, V]) launchGroup(ctx context.Context, fs []*flight[K, V]) {
 	if len(fs) == 0 {
 		return
 	}
-	if c.mayStay(ctx) {
+	if c.mayStay(ctx, fs[0].need) {
 		if fs = c.rest(c.consult(fs)); len(fs) > 0 {
-			c.goRun(func() { c.load(c.lease(fs), nil) })
+			c.goRun(func() { c.load(c.lease(c.allowed(fs)), nil) })
 		}
 		return
 	}
@@ -77,9 +77,9 @@ func (c *Cache[K, V]) launchGroup(ctx context.Context, fs []*flight[K, V]) {
 
 // mayStay reports whether a caller may look into the remote tier on its own
 // goroutine, which saves two switches: it must be one that cannot leave before
-// the round trip ends.
-func (c *Cache[K, V]) mayStay(ctx context.Context) bool {
-	return ctx.Done() == nil && c.rules.softTimeout == 0
+// the round trip ends, and has no stale answer already.
+func (c *Cache[K, V]) mayStay(ctx context.Context, n *need) bool {
+	return ctx.Done() == nil && c.rules.softTimeout == 0 && n.stale <= StaleConfigured
 }
 
 // lookUp makes gathered round trips until nothing waits. What the remote tier
@@ -118,7 +118,7 @@ func (c *Cache[K, V]) lookUpOnce() (more bool) {
 // load is a call of its own, unless it lingers for a LoadMany. A nested load
 // does not linger: it goes on under its outer load's slot, the others' do not.
 func (c *Cache[K, V]) flySingle(fs []*flight[K, V]) {
-	fs = c.lease(c.rest(fs))
+	fs = c.lease(c.allowed(c.rest(fs)))
 	for i, f := range fs {
 		switch {
 		case c.cfg.Batch.Linger > 0 && f.need.chain == nil:

@@ -130,7 +130,7 @@ func (p *pins[K, V]) run() {
 	for {
 		due, next, ok := p.look()
 		for _, k := range due {
-			p.c.bucket.add(k.key, k.str, k.loaded)
+			p.c.bucket.add(k)
 		}
 		if !ok {
 			return
@@ -157,7 +157,7 @@ func (p *pins[K, V]) look() (due []dueKey[K], next int64, ok bool) {
 		}
 		isDue := false
 		if first.next, isDue = p.tend(first, now); isDue {
-			due = append(due, dueKey[K]{first.key, first.str, first.loaded})
+			due = append(due, dueKey[K]{first.key, first.str, first.loaded, duePinned})
 		}
 		heap.Fix(&p.heap, 0)
 	}

@@ -26,9 +26,9 @@ func (p *problems) add(err error) {
 	}
 }
 
-func (p problems) joined(name string) error {
+func (p problems) joined(what, name string) error {
 	if len(p) == 0 {
 		return nil
 	}
-	return fmt.Errorf("dewar: cache %.80q: %w", name, errors.Join(p...))
+	return fmt.Errorf("dewar: %s %.80q: %w", what, name, errors.Join(p...))
 }

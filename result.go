@@ -81,7 +81,8 @@ func NoStale() ReadOption { return ReadOption{kind: optNoStale} }
 type readOptions struct {
 	cacheOnly, reload, noStale, hasMaxAge bool
 
-	maxAge int64 // ns, with hasMaxAge
+	stale  StalePolicy // of the dial's level; 0 is StaleConfigured
+	maxAge int64       // ns, with hasMaxAge
 }
 
 func gatherOptions(opts []ReadOption) (o readOptions) {

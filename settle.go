@@ -104,7 +104,10 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if out.elsewhere {
 		c.lookSoonLocked(f, old, now)
 	}
-	if out.unasked || errors.Is(out.err, ErrOverloaded) || errors.Is(out.err, ErrClosed) {
+	if out.refused && errors.Is(out.err, ErrBreakerOpen) && now >= old.Fresh {
+		f.shard.restLocked(f.str, now, out.err) // or each reader would look and ask anew
+	}
+	if out.unasked || out.refused || errors.Is(out.err, ErrClosed) {
 		return // the origin was not asked
 	}
 	if now >= old.Fresh {
@@ -137,9 +140,7 @@ const (
 // rests.
 func (c *Cache[K, V]) lookSoonLocked(f *flight[K, V], old *Entry[V], now int64) {
 	if now >= old.Fresh {
-		fail := f.shard.failing[f.str]
-		fail.until, fail.err, fail.fallsBack = later(now, int64(pollMaxWait)/2), errElsewhere, true
-		f.shard.failing[f.str] = fail
+		f.shard.restLocked(f.str, now, errElsewhere)
 		return
 	}
 	if c.rules.localTTL > 0 {

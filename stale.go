@@ -15,13 +15,24 @@ type verdict uint8
 const (
 	verdictLoad       verdict = iota // nothing to serve: load
 	verdictFallback                  // load; serve the entry if that fails or takes too long
+	verdictAtOnce                    // serve the stale entry at once, and load
 	verdictCheck                     // fresh, but ask the remote tier first; serve it where that cannot be asked
 	verdictRevalidate                // serve the stale entry at once, reload behind
 	verdictStale                     // serve the stale entry (CacheOnly)
+	verdictStaleOnly                 // serve the stale entry: the dial lets nothing reload it
 	verdictDue                       // serve, and refresh off the path
 	verdictHit                       // serve
 	verdictNegative                  // the origin has no such key
 )
+
+// stale reports whether the verdict is to serve a stale entry.
+func (v verdict) stale() bool {
+	switch v {
+	case verdictAtOnce, verdictRevalidate, verdictStale, verdictStaleOnly:
+		return true
+	}
+	return false
+}
 
 // rules are the ages of the entries of one cache. Durations are in ns.
 type rules struct {
@@ -67,7 +78,10 @@ func judge[V any](r *rules, e *Entry[V], now int64, o readOptions) verdict {
 			return verdictCheck // or due: the remote tier's copy will tell
 		case now < e.Fresh:
 			return verdictDue
-		case !o.noStale && !o.cacheOnly && now < later(e.Fresh, r.whileRevalidate):
+		case o.noStale, o.cacheOnly:
+		case o.stale > StaleConfigured && now < later(e.Fresh, r.keep):
+			return dialVerdicts[o.stale]
+		case now < later(e.Fresh, r.whileRevalidate):
 			return verdictRevalidate
 		}
 	}
@@ -81,6 +95,11 @@ func judge[V any](r *rules, e *Entry[V], now int64, o readOptions) verdict {
 		return verdictFallback
 	}
 	return verdictLoad
+}
+
+// dialVerdicts is what a dial turned down makes of a stale entry.
+var dialVerdicts = [...]verdict{
+	StaleAtOnce: verdictAtOnce, StaleFromBucket: verdictRevalidate, StaleOnly: verdictStaleOnly,
 }
 
 // canFallBack reports whether e may stand in at the instant now for a load

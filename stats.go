@@ -22,7 +22,12 @@ type Stats struct {
 	Loads      uint64 // calls of the origin
 	LoadedKeys uint64 // keys asked for in them
 	LoadErrors uint64 // calls that answered no key and failed
-	Overloaded uint64 // loads refused for want of a slot
+	Retries    uint64 // calls that repeated one that failed
+
+	// Loads that were refused without asking the origin.
+	Overloaded     uint64 // for want of a slot, or of a turn
+	BreakerRefused uint64 // by the open breaker
+	DefconRefused  uint64 // at the dial's level
 
 	Refreshed      uint64 // keys reloaded by the bucket, by Refresh or by Preload
 	Adopted        uint64 // refreshes that found a newer value in the remote tier instead
@@ -43,6 +48,8 @@ type Stats struct {
 	BackfillQueue        int // writes waiting for the remote tier
 	PendingInvalidations int // keys whose remote deletion is not confirmed yet
 
+	Level  Level       // of the dial
+	Origin OriginStats // what stands before the origin, shared or not
 	Local  LocalStats  // of the local tier
 	Remote RemoteStats // of the remote tier
 }
@@ -61,7 +68,10 @@ const (
 	countLoads
 	countLoadedKeys
 	countLoadErrors
+	countRetries
 	countOverloaded
+	countBreakerRefused
+	countDefconRefused
 	countRefreshed
 	countAdopted
 	countRefreshDropped
@@ -117,7 +127,11 @@ func (c *Cache[K, V]) Stats() Stats {
 		Loads:      c.count.sum(countLoads),
 		LoadedKeys: c.count.sum(countLoadedKeys),
 		LoadErrors: c.count.sum(countLoadErrors),
-		Overloaded: c.count.sum(countOverloaded),
+		Retries:    c.count.sum(countRetries),
+
+		Overloaded:     c.count.sum(countOverloaded),
+		BreakerRefused: c.count.sum(countBreakerRefused),
+		DefconRefused:  c.count.sum(countDefconRefused),
 
 		Refreshed:      c.count.sum(countRefreshed),
 		Adopted:        c.count.sum(countAdopted),
@@ -137,10 +151,20 @@ func (c *Cache[K, V]) Stats() Stats {
 		BackfillQueue:        c.backfill.len(),
 		PendingInvalidations: c.journal.len(),
 
-		Local: c.local.Stats(),
+		Level:  c.dialled.dial.Level(),
+		Origin: c.origin.Stats(),
+		Local:  c.local.Stats(),
 	}
 	if c.remote != nil {
 		s.Remote = c.remote.Stats()
 	}
 	return s
+}
+
+// health is how the cache's loads have gone, for the rule of its dial.
+func (c *Cache[K, V]) health() health {
+	return health{
+		loads: c.count.sum(countLoads), failed: c.count.sum(countLoadErrors),
+		open: c.origin.Stats().Breaker == BreakerOpen,
+	}
 }

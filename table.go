@@ -189,7 +189,7 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 	f.key, f.str, f.need, f.begun, f.local = k, key, n, now, current
 	f.shard, f.stripe, f.superseded = s, uint8(stripe), superseded
 	f.writes, f.marked, f.state = t.writes.Load(), t.markedLocked(s, key), RemoteForeign
-	if t.rules.softTimeout > 0 || n.background {
+	if t.rules.softTimeout > 0 || n.background || n.stale == StaleAtOnce {
 		f.copyFound = make(chan struct{})
 	}
 	s.flights[key] = f
@@ -334,18 +334,36 @@ func (t *table[K, V]) resting(key string) int64 {
 	return s.failing[key].until
 }
 
-// failedLocked remembers a failed load. Keys that nobody asks for again would
-// stay for ever, so the map is swept when it has doubled.
-func (s *shard[K, V]) failedLocked(key string, now, rest int64, err error, fallsBack bool) {
-	if len(s.failing) >= s.sweepAt {
-		for k, f := range s.failing {
-			if now >= f.until {
-				delete(s.failing, k)
-			}
-		}
-		s.sweepAt = max(64, 2*len(s.failing))
+// sweepLocked forgets failures when they have doubled since the last time:
+// those of keys that nobody asks for again would stay for ever.
+func (s *shard[K, V]) sweepLocked(now int64) {
+	if len(s.failing) < s.sweepAt {
+		return
 	}
+	for k, f := range s.failing {
+		if now >= f.until {
+			delete(s.failing, k)
+		}
+	}
+	s.sweepAt = max(64, 2*len(s.failing))
+}
+
+// failedLocked remembers a failed load.
+func (s *shard[K, V]) failedLocked(key string, now, rest int64, err error, fallsBack bool) {
+	s.sweepLocked(now)
 	s.failing[key] = failure{until: later(now, rest), tries: s.failing[key].tries + 1, err: err, fallsBack: fallsBack}
+}
+
+// shortRest is how long a stale value is served after its key could not be
+// loaded here, though the origin has not failed.
+const shortRest = int64(pollMaxWait) / 2
+
+// restLocked makes a stale key rest for a moment.
+func (s *shard[K, V]) restLocked(key string, now int64, err error) {
+	s.sweepLocked(now)
+	fail := s.failing[key]
+	fail.until, fail.err, fail.fallsBack = later(now, shortRest), err, true
+	s.failing[key] = fail
 }
 
 // dropLingering takes a settled flight out of the table: see flight.lingers.

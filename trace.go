@@ -22,6 +22,15 @@ type Trace struct {
 	// on the goroutine that found it due.
 	RefreshDropped func()
 
+	// BreakerChanged is called when the breaker of the cache's origin has
+	// changed its state, on a goroutine that uses the origin; for one origin
+	// in order and one at a time.
+	BreakerChanged func(BreakerChange)
+
+	// DefconTurned is called when the cache's dial was turned, on a goroutine
+	// that turns it, in order and one at a time.
+	DefconTurned func(Turn)
+
 	// WriteFailed is called when a background write to the remote tier failed
 	// or was dropped for want of room, on the goroutine that noticed. Fills
 	// refused by the fence are no failures.
@@ -31,6 +40,7 @@ type Trace struct {
 // LoadInfo tells a Trace of one call of the origin.
 type LoadInfo struct {
 	Keys       int           // how many keys it asks for
+	Repeated   bool          // the call before failed, and Guard.Retry makes it again
 	Background bool          // a refresh or Preload rather than a waiting reader
 	Took       time.Duration // LoadDone only
 	Err        error         // LoadDone only; nil also when keys were not found

@@ -31,27 +31,45 @@ func (r *read[K, V]) aged(now int64) Result[V] {
 	return r.result
 }
 
+// needs is what a read with these options asks for, at the dial's present
+// level.
+func (c *Cache[K, V]) needs(opts []ReadOption) need {
+	n := need{readOptions: gatherOptions(opts)}
+	n.stale = c.dialled.policy().Stale
+	return n
+}
+
 // start answers a read that missed the hit path from what the local tier has,
-// or claims a flight for it. It returns whether the caller must launch
-// r.flight.
-func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n *need, from *slab[K, V]) (launch bool) {
+// or claims a flight for it: r.flight. It returns one that the caller must
+// launch.
+func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n *need, from *slab[K, V]) (launch *flight[K, V]) {
 	r.flight = nil
 	v := c.judge(r.str, r.seen, r.now, n.readOptions)
 	err := ctx.Err()
-	leaving := errors.Is(err, context.Canceled) && (v == verdictStale || v == verdictRevalidate)
+	leaving := errors.Is(err, context.Canceled) && v.stale()
 	if !n.origin && !leaving && c.serve(r, r.seen, v, nil) {
-		return false
+		if v == verdictAtOnce && err == nil && r.now >= c.table.resting(r.str) {
+			if cl := c.table.claim(r.key, r.str, r.seen, nil, r.now, n, from); cl.own {
+				return cl.flight
+			}
+		}
+		return nil
 	}
 	if n.cacheOnly {
 		r.err = cmp.Or(err, ErrNotCached)
-		return false
+		return nil
 	}
 	if err != nil {
 		r.err = err
 		if errors.Is(err, context.DeadlineExceeded) && canFallBack(&c.rules, r.seen, Clock(), n.readOptions) {
 			c.serve(r, r.seen, verdictStale, err)
 		}
-		return false
+		return nil
+	}
+	if n.origin || n.reload {
+		if r.err = c.dialled.policy().forbids(); r.err != nil { // nothing stands in for a load that was asked for
+			return nil
+		}
 	}
 	now := r.now
 	if r.wanting != nil { // it starts over: the new flight has its whole time
@@ -66,7 +84,10 @@ func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n *need, from *s
 	default:
 		r.flight, r.own = cl.flight, cl.own
 	}
-	return r.own && r.flight != nil
+	if r.own {
+		return r.flight
+	}
+	return nil
 }
 
 // serve answers a read with an entry of the local tier if the verdict is to
@@ -81,6 +102,10 @@ func (c *Cache[K, V]) serve(r *read[K, V], e *Entry[V], v verdict, why error) bo
 	case verdictRevalidate:
 		c.revalidate(r.key, r.str, e)
 		c.answer(r, e, StatusStale, TierLocal, nil)
+	case verdictAtOnce:
+		c.answer(r, e, StatusStale, TierLocal, nil)
+	case verdictStaleOnly:
+		c.answer(r, e, StatusStale, TierLocal, c.dialled.policy().refusal)
 	case verdictStale:
 		c.answer(r, e, StatusStale, TierLocal, why)
 	case verdictNegative:
@@ -150,7 +175,7 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 			case verdictHit, verdictDue:
 				c.answer(r, e, StatusHit, TierRemote, nil)
 				return false
-			case verdictRevalidate:
+			case verdictRevalidate, verdictAtOnce:
 				c.answer(r, e, StatusStale, TierRemote, nil)
 				return false
 			}
@@ -194,12 +219,12 @@ func (c *Cache[K, V]) take(r *read[K, V], n *need) (again bool) {
 			c.answer(r, e, StatusNegative, TierLocal, ErrNotFound)
 		} else {
 			if c.rules.localTTL == 0 && r.now >= e.Due {
-				c.bucket.add(r.key, r.str, e.Loaded)
+				c.bucket.add(dueKey[K]{r.key, r.str, e.Loaded, dueAhead})
 			}
 			c.answer(r, e, StatusHit, TierLocal, nil)
 		}
 	case outcomeStale:
-		c.answer(r, &out.entry, StatusStale, TierRemote, nil)
+		c.answer(r, &out.entry, StatusStale, TierRemote, out.err)
 	case outcomeNegative:
 		c.answer(r, &out.entry, StatusNegative, out.tier(), notFound(out.err))
 	case outcomeFailed:

@@ -32,7 +32,17 @@ type dueKey[K comparable] struct {
 	key    K
 	str    string
 	loaded int64
+	why    dueFor
 }
+
+// dueFor says why a key is to be refreshed.
+type dueFor uint8
+
+const (
+	dueAhead  dueFor = iota // it will be stale soon
+	dueStale                // it is
+	duePinned               // it is kept warm
+)
 
 func (b *bucket[K, V]) open(c *Cache[K, V]) {
 	b.c = c
@@ -56,7 +66,7 @@ func (b *bucket[K, V]) open(c *Cache[K, V]) {
 // its processor, but waking a reader that waits for a lock would put it behind
 // all others, and on a busy machine the entry would be stale by then.
 func (c *Cache[K, V]) due(k K, str string, e *Entry[V]) {
-	added, start := c.bucket.put(dueKey[K]{k, str, e.Loaded})
+	added, start := c.bucket.put(dueKey[K]{k, str, e.Loaded, dueAhead})
 	if added {
 		quiet := *e
 		quiet.Due = e.Fresh
@@ -71,13 +81,13 @@ func (c *Cache[K, V]) due(k K, str string, e *Entry[V]) {
 // less than RetryAfter ago.
 func (c *Cache[K, V]) revalidate(k K, str string, e *Entry[V]) {
 	if Clock() >= c.table.resting(str) {
-		c.bucket.add(k, str, e.Loaded)
+		c.bucket.add(dueKey[K]{k, str, e.Loaded, dueStale})
 	}
 }
 
 // add puts a key into the bucket; it never waits for the origin.
-func (b *bucket[K, V]) add(k K, str string, loaded int64) {
-	if _, start := b.put(dueKey[K]{k, str, loaded}); start {
+func (b *bucket[K, V]) add(k dueKey[K]) {
+	if _, start := b.put(k); start {
 		go b.run() // Close waits for it
 	}
 }
@@ -85,6 +95,9 @@ func (b *bucket[K, V]) add(k K, str string, loaded int64) {
 // put reports whether the key is now in the bucket by this call, and whether
 // the caller must start the bucket's goroutine.
 func (b *bucket[K, V]) put(k dueKey[K]) (added, start bool) {
+	if !b.c.dialled.policy().admits(k.why) {
+		return false, false
+	}
 	b.mu.Lock()
 	if _, held := b.held[k.str]; held || b.closed {
 		b.mu.Unlock()
@@ -115,7 +128,7 @@ func (b *bucket[K, V]) run() {
 		b.sleep(b.c.cfg.Warm.Gather)
 	}
 	for {
-		s, err := b.c.guard.acquireBackground(b.c.life)
+		s, err := b.c.origin.admitBackground(b.c.life)
 		if err != nil {
 			b.stop()
 			return
@@ -148,13 +161,31 @@ func (b *bucket[K, V]) run() {
 
 // load makes one call of the origin for keys from the bucket, except those that
 // another process refreshes: what that has loaded is adopted.
-func (b *bucket[K, V]) load(keys []dueKey[K], s slot) {
+func (b *bucket[K, V]) load(keys []dueKey[K], s permit) {
 	defer s.release()
 	defer b.done(keys)
 	c := b.c
-	rest := c.leaseRefresh(c.claimAll(keys, false))
+	keys = b.admitted(keys)
+	fs := c.claimAll(keys, false)
+	if c.hopeless() != nil { // another process may have reloaded them all the same
+		c.allowed(c.consult(fs))
+		return
+	}
+	rest := c.leaseRefresh(fs)
 	c.count.add(countRefreshed, len(rest))
 	c.load(rest, &s)
+}
+
+// admitted returns the keys that the dial still lets refresh: it may have been
+// turned since they fell in.
+func (b *bucket[K, V]) admitted(keys []dueKey[K]) (still []dueKey[K]) {
+	policy := b.c.dialled.policy()
+	for _, k := range keys {
+		if policy.admits(k.why) {
+			still = append(still, k)
+		}
+	}
+	return still
 }
 
 func (b *bucket[K, V]) sleep(d time.Duration) {
@@ -247,7 +278,9 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 		str := c.keys.str(k)
 		rs[i] = read[K, V]{key: k, str: str, seen: c.local.Get(str), now: now}
 	}
-	c.answerAll(ctx, rs, need{origin: true, readOptions: readOptions{noStale: true}})
+	n := c.needs([]ReadOption{NoStale()})
+	n.origin = true
+	c.answerAll(ctx, rs, n)
 	for i := range rs {
 		if rs[i].result.Status == StatusLoaded && !rs[i].result.Collapsed {
 			c.count.add(countRefreshed, 1)
@@ -274,6 +307,9 @@ func (c *Cache[K, V]) Preload(ctx context.Context, keys iter.Seq[K]) error {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	defer context.AfterFunc(c.life, func() { cancel(ErrClosed) })()
+	if err := c.dialled.policy().forbids(); err != nil {
+		return err
+	}
 	p := preload[K, V]{c: c, ctx: ctx}
 	size, parallel := 1, loadsAtOnce
 	if c.cfg.LoadMany != nil {
@@ -289,7 +325,7 @@ func (c *Cache[K, V]) Preload(ctx context.Context, keys iter.Seq[K]) error {
 		if e := c.local.Get(str); e != nil && Clock() < e.Fresh {
 			continue
 		}
-		if chunk = append(chunk, dueKey[K]{k, str, math.MinInt64}); len(chunk) >= size {
+		if chunk = append(chunk, dueKey[K]{k, str, math.MinInt64, dueAhead}); len(chunk) >= size {
 			p.load(chunk)
 			chunk = nil
 		}
@@ -315,7 +351,7 @@ type preload[K comparable, V any] struct {
 func (p *preload[K, V]) load(keys []dueKey[K]) {
 	c := p.c
 	p.calls.Go(func() error {
-		s, err := c.guard.acquireBackground(p.ctx)
+		s, err := c.origin.admitBackground(p.ctx)
 		if err != nil {
 			return nil // told once, as the context's cause
 		}
@@ -330,7 +366,7 @@ func (p *preload[K, V]) load(keys []dueKey[K]) {
 			defer s.release()
 			fs := c.claimAll(keys, true)
 			started <- fs
-			rest := c.lease(c.consult(fs))
+			rest := c.lease(c.allowed(c.consult(fs)))
 			c.count.add(countRefreshed, len(rest))
 			c.load(rest, &s)
 		}()

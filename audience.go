@@ -1,0 +1,91 @@
+package dewar
+
+import (
+	"context"
+	"log/slog"
+	"slices"
+	"sync"
+)
+
+// noContext is for log lines that belong to no call.
+var noContext = context.Background()
+
+// member is a cache, as what it shares with others knows it.
+type member struct {
+	trace  *Trace
+	log    *slog.Logger
+	health func() health
+}
+
+// health is how the loads of a cache have gone so far.
+type health struct {
+	loads, failed uint64
+	open          bool // its origin's breaker is
+}
+
+// audience is the open caches that share a dial or an origin.
+type audience struct {
+	mu      sync.Mutex // mu guards members
+	members []*member
+}
+
+func (a *audience) join(m *member) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.members = append(slices.Clip(a.members), m)
+}
+
+func (a *audience) leave(m *member) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	a.members = slices.DeleteFunc(slices.Clone(a.members), func(other *member) bool { return other == m })
+}
+
+func (a *audience) all() []*member {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.members
+}
+
+// logger is that of the cache which has been there for longest: what is shared
+// is logged once.
+func (a *audience) logger() *slog.Logger {
+	if all := a.all(); len(all) > 0 {
+		return all[0].log
+	}
+	return slog.New(slog.DiscardHandler)
+}
+
+// deliveries tells of events in their order, one at a time, and with no lock
+// held: who is told may cause the next.
+type deliveries[T any] struct {
+	mu      sync.Mutex // mu guards these
+	waiting []T
+	busy    bool // somebody is delivering
+}
+
+func (d *deliveries[T]) add(event T) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.waiting = append(d.waiting, event)
+}
+
+// deliver tells of what waits, unless somebody else is at it: then that one
+// tells of all.
+func (d *deliveries[T]) deliver(tell func(T)) {
+	for first := true; ; first = false {
+		d.mu.Lock()
+		if first && d.busy || len(d.waiting) == 0 {
+			if !first {
+				d.busy = false
+			}
+			d.mu.Unlock()
+			return
+		}
+		d.busy = true
+		event := d.waiting[0]
+		d.waiting = d.waiting[1:]
+		d.mu.Unlock()
+		tell(event)
+	}
+}

@@ -1,0 +1,295 @@
+package dewar
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"math/rand/v2"
+	"sync/atomic"
+	"time"
+
+	"github.com/sony/gobreaker/v2"
+)
+
+// ErrBreakerOpen: the origin was not asked, because it has been failing.
+var ErrBreakerOpen = errors.New("dewar: not loaded, the origin's breaker is open")
+
+// ErrNotCounted is what a [CircuitBreaker] is told of a call that says nothing
+// of the origin's health, such as one that was called off.
+var ErrNotCounted = errors.New("dewar: not counted")
+
+// Breaker is a circuit breaker before the origin: while too many calls fail it
+// opens, and no load asks until it lets a few probes through. It counts calls:
+// a LoadMany is one, and fails only if it answered no key. It is on when
+// Config.Stale has a window, when Config.Origin is set, or when any field here
+// is.
+type Breaker struct {
+	// FailureRatio of the calls within Window, above 0 up to 1, opens it;
+	// negative: no breaker. Defaults to 0.25.
+	FailureRatio float64
+
+	// Counts tells which errors of a load are failures. "No such key" never
+	// is. Defaults to every error but context.Canceled and dewar's own
+	// refusals, as a loader that uses another cache may return them.
+	Counts func(error) bool
+
+	// SlowerThan makes calls that take longer failures, also if they end well.
+	// Defaults to 0: however long they take.
+	SlowerThan time.Duration
+
+	// MinRequests is how many calls there must be within Window before it
+	// opens. Defaults to 20.
+	MinRequests int
+
+	// Window is how far back calls count. Defaults to 10s.
+	Window time.Duration
+
+	// OpenFor is how long it stays open before it lets probes through, more
+	// or less by up to 20 % in each process. Defaults to 5s.
+	OpenFor time.Duration
+
+	// Probes is how many calls in a row must go well before it closes, and
+	// how many there may be at once until then; one that fails opens it
+	// again. Defaults to 3.
+	Probes int
+
+	// Use replaces the breaker by one of the user's own; the fields above, but
+	// for Counts and SlowerThan, are not used then. Defaults to one made from
+	// them.
+	Use CircuitBreaker
+}
+
+// CircuitBreaker is what Breaker.Use plugs in. Allow returns an error where no
+// call may be made (readers get [ErrBreakerOpen], which wraps it), or else a
+// function that is called once with how the call went: nil, the failure, or
+// [ErrNotCounted]. Both must be safe for concurrent use.
+// *gobreaker.TwoStepCircuitBreaker[T] of github.com/sony/gobreaker/v2 is one.
+type CircuitBreaker interface {
+	Allow() (done func(error), err error)
+}
+
+func (b Breaker) check(p *problems, prefix string) {
+	p.check(!math.IsNaN(b.FailureRatio) && b.FailureRatio <= 1, "%sFailureRatio must be at most 1 (negative: no breaker), not %v", prefix, b.FailureRatio)
+	p.check(b.MinRequests >= 0, "%sMinRequests must not be negative, but is %d", prefix, b.MinRequests)
+	p.check(b.Probes >= 0, "%sProbes must not be negative, but is %d", prefix, b.Probes)
+	p.notNegative(prefix+"SlowerThan", b.SlowerThan)
+	p.notNegative(prefix+"Window", b.Window)
+	p.notNegative(prefix+"OpenFor", b.OpenFor)
+	own := b.FailureRatio != 0 || b.MinRequests != 0 || b.Window != 0 || b.OpenFor != 0 || b.Probes != 0
+	p.check(b.Use == nil || !own, "%sUse replaces the breaker that FailureRatio, MinRequests, Window, OpenFor and Probes describe: set the one or the others", prefix)
+}
+
+// set reports whether any field is.
+func (b Breaker) isSet() bool {
+	return b.FailureRatio != 0 || b.Counts != nil || b.SlowerThan != 0 || b.MinRequests != 0 ||
+		b.Window != 0 || b.OpenFor != 0 || b.Probes != 0 || b.Use != nil
+}
+
+func (b Breaker) withDefaults() Breaker {
+	b.FailureRatio = cmp.Or(b.FailureRatio, 0.25)
+	b.MinRequests = cmp.Or(b.MinRequests, 20)
+	b.Window = cmp.Or(b.Window, 10*time.Second)
+	b.OpenFor = cmp.Or(b.OpenFor, 5*time.Second)
+	b.Probes = cmp.Or(b.Probes, 3)
+	if b.Counts == nil {
+		b.Counts = countsAsFailure
+	}
+	return b
+}
+
+func countsAsFailure(err error) bool {
+	for _, no := range []error{context.Canceled, ErrOverloaded, ErrBreakerOpen, ErrDefcon, ErrRecursiveLoad} {
+		if errors.Is(err, no) {
+			return false
+		}
+	}
+	return true
+}
+
+// BreakerState is what a breaker is doing.
+type BreakerState uint8
+
+const (
+	BreakerNone     BreakerState = iota // there is none
+	BreakerClosed                       // all calls pass
+	BreakerHalfOpen                     // only probes do
+	BreakerOpen                         // none does
+)
+
+// String returns "none", "closed", "half-open" or "open".
+func (s BreakerState) String() string {
+	switch s {
+	case BreakerClosed:
+		return "closed"
+	case BreakerHalfOpen:
+		return "half-open"
+	case BreakerOpen:
+		return "open"
+	}
+	return "none"
+}
+
+// BreakerChange tells a [Trace] that a breaker has changed its state.
+type BreakerChange struct {
+	Origin   string // as in NewOrigin, or the name of the cache that has it for itself
+	From, To BreakerState
+	Calls    int   // with BreakerOpen: those counted within the window, or as probes,
+	Failures int   // and how many of them failed
+	Err      error // with BreakerOpen: the last failure
+}
+
+// breaker is the breaker of one Origin: gobreaker's, or the user's.
+type breaker struct {
+	cfg     Breaker
+	origin  string
+	refusal error
+	heard   *audience
+
+	own    *gobreaker.TwoStepCircuitBreaker[struct{}] // nil: Breaker.Use
+	counts gobreaker.Counts                           // when ReadyToTrip last saw them; under the lock of own
+	failed atomic.Pointer[error]                      // the last failure
+	barred atomic.Bool                                // Breaker.Use has last refused
+
+	told deliveries[BreakerChange]
+}
+
+// bucketsPerWindow is in how many steps the calls of the past drop out.
+const bucketsPerWindow = 10
+
+func newBreaker(origin string, cfg Breaker, heard *audience) *breaker {
+	cfg = cfg.withDefaults()
+	b := &breaker{cfg: cfg, origin: origin, refusal: breakerOpen(origin), heard: heard}
+	if cfg.Use != nil {
+		return b
+	}
+	b.own = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
+		MaxRequests:  uint32(cfg.Probes),
+		Interval:     cfg.Window,
+		BucketPeriod: max(1, cfg.Window/bucketsPerWindow),
+		Timeout:      max(1, time.Duration(float64(cfg.OpenFor)*(0.8+0.4*rand.Float64()))),
+		ReadyToTrip: func(c gobreaker.Counts) bool {
+			b.counts = c
+			ended := c.TotalSuccesses + c.TotalFailures
+			return int(ended) >= cfg.MinRequests && float64(c.TotalFailures) >= cfg.FailureRatio*float64(ended)
+		},
+		IsExcluded: func(err error) bool { return err == ErrNotCounted },
+		OnStateChange: func(_ string, from, to gobreaker.State) {
+			change := BreakerChange{Origin: origin, From: stateOf(from), To: stateOf(to)}
+			if to == gobreaker.StateOpen {
+				change.Calls, change.Failures = int(b.counts.TotalSuccesses+b.counts.TotalFailures), int(b.counts.TotalFailures)
+				if from == gobreaker.StateHalfOpen {
+					change.Calls, change.Failures = 1, 1
+				}
+				if failed := b.failed.Load(); failed != nil {
+					change.Err = *failed
+				}
+			}
+			b.told.add(change)
+		},
+	})
+	return b
+}
+
+func stateOf(s gobreaker.State) BreakerState {
+	switch s {
+	case gobreaker.StateClosed:
+		return BreakerClosed
+	case gobreaker.StateHalfOpen:
+		return BreakerHalfOpen
+	}
+	return BreakerOpen
+}
+
+// allow asks for the right to one call; done must be given to end.
+func (b *breaker) allow() (done func(error), err error) {
+	if b.own == nil {
+		return b.allowUsers()
+	}
+	done, err = b.own.Allow()
+	b.tell()
+	if err != nil {
+		return nil, b.refusal
+	}
+	return done, nil
+}
+
+func (b *breaker) allowUsers() (done func(error), err error) {
+	done, err = b.cfg.Use.Allow()
+	was, now := BreakerClosed, BreakerClosed
+	if b.barred.Swap(err != nil) {
+		was = BreakerOpen
+	}
+	if err != nil {
+		now, err = BreakerOpen, fmt.Errorf("%w: %w", b.refusal, err)
+	}
+	if was != now {
+		change := BreakerChange{Origin: b.origin, From: was, To: now}
+		if failed := b.failed.Load(); now == BreakerOpen && failed != nil {
+			change.Err = *failed
+		}
+		b.told.add(change)
+		b.tell()
+	}
+	return done, err
+}
+
+// end tells how a call went.
+func (b *breaker) end(done func(error), err error, took time.Duration) {
+	switch {
+	case err == nil && b.cfg.SlowerThan > 0 && took > b.cfg.SlowerThan:
+		err = fmt.Errorf("dewar: the call took %v, longer than Breaker.SlowerThan (%v)", took, b.cfg.SlowerThan)
+	case err != nil && err != ErrNotCounted && (errors.Is(err, ErrClosed) || !b.isFailure(err)):
+		err = ErrNotCounted
+	}
+	if err != nil && err != ErrNotCounted {
+		b.failed.Store(&err)
+	}
+	done(err)
+	b.tell()
+}
+
+// isFailure asks Breaker.Counts. One that panics has not said no.
+func (b *breaker) isFailure(err error) (yes bool) {
+	defer func() {
+		if recover() != nil {
+			yes = true
+		}
+	}()
+	return b.cfg.Counts(err)
+}
+
+func (b *breaker) state() BreakerState {
+	if b.own != nil {
+		defer b.tell() // time alone makes it half-open
+		return stateOf(b.own.State())
+	}
+	if b.barred.Load() {
+		return BreakerOpen
+	}
+	return BreakerClosed
+}
+
+// shut reports whether no call has a chance. A user's breaker must be asked.
+func (b *breaker) shut() bool { return b.own != nil && b.state() == BreakerOpen }
+
+// tell tells of changes; it is called without any lock.
+func (b *breaker) tell() {
+	b.told.deliver(func(c BreakerChange) {
+		log := b.heard.logger()
+		switch c.To {
+		case BreakerOpen:
+			log.Warn("dewar: an origin's breaker opened; stale values and errors answer for it",
+				"origin", c.Origin, "from", c.From.String(), "calls", c.Calls, "failures", c.Failures, "error", c.Err)
+		default:
+			log.Log(noContext, slog.LevelInfo, "dewar: an origin's breaker is "+c.To.String(), "origin", c.Origin, "from", c.From.String())
+		}
+		for _, m := range b.heard.all() {
+			if m.trace.BreakerChanged != nil {
+				m.trace.BreakerChanged(c)
+			}
+		}
+	})
+}
