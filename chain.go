@@ -11,10 +11,10 @@ import (
 // a loader that asks for a key it is itself loading, directly or through other
 // keys, and a nested load whose slot it may go on under.
 type chain struct {
-	table any      // whose keys: the flight table's identity
-	keys  []string // what the load asks for
-	origin *Origin // whose slot it holds
-	outer *chain
+	table  any      // whose keys: the flight table's identity
+	keys   []string // what the load asks for
+	origin *Origin  // whose slot it holds
+	outer  *chain
 }
 
 type chainKey struct{}

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"runtime/debug"
 	"time"
 )
 
@@ -176,7 +175,7 @@ func askFlag(ctx context.Context, every time.Duration, flag func(context.Context
 	defer cancel()
 	defer func() {
 		if p := recover(); p != nil {
-			err = &PanicError{Value: p, Stack: debug.Stack()}
+			err = fmt.Errorf("dewar: the flag panicked: %v", p)
 		}
 	}()
 	return flag(ctx)
