@@ -73,19 +73,41 @@ func (d *deliveries[T]) add(event T) {
 // deliver tells of what waits, unless somebody else is at it: then that one
 // tells of all.
 func (d *deliveries[T]) deliver(tell func(T)) {
-	for first := true; ; first = false {
-		d.mu.Lock()
-		if first && d.busy || len(d.waiting) == 0 {
-			if !first {
-				d.busy = false
-			}
-			d.mu.Unlock()
-			return
+	if !d.begin() {
+		return
+	}
+	ended := false
+	defer func() {
+		if !ended { // tell panicked: the next to come goes on with the rest
+			d.mu.Lock()
+			defer d.mu.Unlock()
+			d.busy = false
 		}
-		d.busy = true
-		event := d.waiting[0]
-		d.waiting = d.waiting[1:]
-		d.mu.Unlock()
+	}()
+	for event, ok := d.next(); ok; event, ok = d.next() {
 		tell(event)
 	}
+	ended = true
+}
+
+func (d *deliveries[T]) begin() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy || len(d.waiting) == 0 {
+		return false
+	}
+	d.busy = true
+	return true
+}
+
+func (d *deliveries[T]) next() (event T, ok bool) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if len(d.waiting) == 0 {
+		d.busy, d.waiting = false, nil
+		return event, false
+	}
+	event = d.waiting[0]
+	d.waiting = d.waiting[1:]
+	return event, true
 }
