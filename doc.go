@@ -43,7 +43,8 @@
 // key wait for, of Get and GetMany alike. A flight runs apart from its callers;
 // one that leaves gets its ctx.Err() at once and harms nobody. The loader's
 // context has the values of the first caller's, the cache's lifetime, and
-// Flight.Timeout. Calls of the origin take one of Guard.MaxConcurrent slots.
+// Flight.Timeout. Calls of the origin pass the [Guard], which caches of
+// one service share as an [Origin].
 //
 // What Set or Invalidate has done is never undone by a load that was under way:
 // its result goes to those who wait for it and is stored in no tier.
@@ -64,7 +65,11 @@
 //   - The origin fails or is slow: the last good answer inside Stale.IfError,
 //     with a nil error ([Cache.GetResult] tells why); else the loader's error.
 //   - The origin hangs: the flight ends at Flight.Timeout with [ErrTimeout].
-//   - The origin is overloaded: [ErrOverloaded] after Guard.QueueTimeout.
+//   - The origin is overloaded: [ErrOverloaded] after Guard.QueueTimeout. It
+//     keeps failing: its breaker opens, [ErrBreakerOpen]. Both only where
+//     there is no stale value.
+//   - Somebody has turned a [Defcon] down: what each [Level] does is a
+//     [Policy]; what it does not load is [ErrDefcon].
 //   - A loader panics or exits its goroutine: [*PanicError], [ErrLoaderExited].
 //   - Some keys of a batch fail: the map has the others, the error is a
 //     [*BatchError] with one [KeyError] for each that failed.
