@@ -107,8 +107,10 @@ func (a *asked[K, V]) late() {
 	cause := context.Cause(a.ctx)
 	if a.stage.CompareAndSwap(stageRunning, stageOverdue) {
 		a.c.overdue.Add(1)
-		a.c.log.Warn("dewar: a load is past its time; it keeps its slot until it returns",
-			"keys", len(a.fs), "why", cause)
+		if unsaid, yes := a.c.toldLate.may(); yes {
+			a.c.log.Warn("dewar: a load is past its time; it keeps its slot until it returns",
+				"keys", len(a.fs), "first", a.c.cfg.LogKeys.of(a.fs[0].str), "why", cause, "unsaid", unsaid)
+		}
 		a.permit.tell(cause, time.Duration(Clock()-a.begun))
 	}
 	for _, f := range a.fs {
@@ -128,14 +130,20 @@ func (a *asked[K, V]) returned(err error) {
 // call runs the loader once.
 func (a *asked[K, V]) call(call func(ctx context.Context, begun int64) error, repeated bool) (err error) {
 	c := a.c
-	info := LoadInfo{Keys: len(a.fs), Background: a.fs[0].need.background, Repeated: repeated}
+	info := LoadInfo{Cache: c.cfg.Name, Origin: c.origin.name, Keys: len(a.fs), Background: a.fs[0].need.background, Repeated: repeated}
+	ctx := a.ctx
 	c.count.add(countLoads, 1)
 	c.count.add(countLoadedKeys, len(a.fs))
 	if repeated {
 		c.count.add(countRetries, 1)
 	}
+	c.seen.batchSize.see(float64(len(a.fs)))
 	if c.trace.LoadStart != nil {
 		c.trace.LoadStart(info)
+	}
+	var loaded func(LoadInfo)
+	if c.trace.Load != nil {
+		ctx, loaded = c.trace.Load(ctx, info)
 	}
 	err = ErrLoaderExited
 	defer func() {
@@ -146,12 +154,29 @@ func (a *asked[K, V]) call(call func(ctx context.Context, begun int64) error, re
 		if err != nil {
 			c.count.add(countLoadErrors, 1)
 		}
+		info.Took, info.Err = time.Duration(Clock()-a.begun), err
+		c.seen.loadTime.seeTime(info.Took)
+		if loaded != nil {
+			info.Waiters = a.waiters()
+			loaded(info)
+		}
 		if c.trace.LoadDone != nil {
-			info.Took, info.Err = time.Duration(Clock()-a.begun), err
+			info.Waiters = nil
 			c.trace.LoadDone(info)
 		}
 	}()
-	return causeOf(a.ctx, call(a.ctx, a.begun))
+	return causeOf(a.ctx, call(ctx, a.begun))
+}
+
+// waiters are the contexts of those who wait for the call beside the one that
+// caused it.
+func (a *asked[K, V]) waiters() (all []context.Context) {
+	for _, f := range a.fs {
+		f.shard.mu.Lock()
+		all = append(all, f.joined...)
+		f.shard.mu.Unlock()
+	}
+	return all[:min(len(all), maxJoined)]
 }
 
 // allowed settles flights that have no chance of a load, before they ask the

@@ -20,6 +20,7 @@ type remoteWrite[V any] struct {
 	refresh Fence  // the refresh lease to be given back afterwards, if any
 	lapse   int64  // when what fill.Fence names expires by itself, on Clock; 0: it is a lease
 	done    func() // called when it has ended; may be nil
+	queued  int64  // when, on Clock
 }
 
 // backfill writes to the remote tier behind the readers' backs, everything
@@ -63,6 +64,7 @@ func (b *backfill[K, V]) add(w remoteWrite[V]) bool {
 		b.c.tellFailed(err)
 		return false
 	}
+	w.queued = Clock()
 	b.queue = append(b.queue, w)
 	b.keys[w.fill.Key]++
 	b.added++
@@ -160,7 +162,9 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 		releases = append(releases, w.fill)
 	}
 	if len(fills) > 0 {
+		begun := Clock()
 		c.remote.Fill(ctx, fills)
+		c.seen.fillTime.seeTime(time.Duration(Clock() - begun))
 	}
 	refused := 0
 	for i, f := range fills {
@@ -192,7 +196,11 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 	c.count.add(countFilled, len(fills)-refused-failed)
 	c.count.add(countFillsRefused, refused)
 	c.count.add(countWritesFailed, failed)
+	now := Clock()
 	for _, w := range batch {
+		if !w.release {
+			c.seen.backfillDelay.seeTime(time.Duration(now - w.queued))
+		}
 		if w.done != nil {
 			w.done()
 		}
@@ -283,8 +291,7 @@ func (c *Cache[K, V]) tellFailed(err error) {
 	if c.trace.WriteFailed != nil {
 		c.trace.WriteFailed(err)
 	}
-	if now := Clock(); now-c.toldFailed.Load() > int64(time.Second) {
-		c.toldFailed.Store(now)
-		c.log.Warn("dewar: background writes to the remote tier fail", "err", err)
+	if unsaid, yes := c.toldFailed.may(); yes {
+		c.log.Warn("dewar: background writes to the remote tier fail", "error", err, "unsaid", unsaid)
 	}
 }

@@ -27,6 +27,9 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 		if e != nil && now < e.Due && len(opts) == 0 && (c.doubts.none() || c.trusts(str, e)) {
 			values[k] = c.own(e.Value)
 			hits++
+			if c.track != nil {
+				c.track.touch(str)
+			}
 			continue
 		}
 		if rest == nil {
@@ -39,7 +42,7 @@ func (c *Cache[K, V]) GetMany(ctx context.Context, keys []K, opts ...ReadOption)
 		return values, nil
 	}
 	defer c.putReads(rest)
-	answered := c.getMany(ctx, rest, c.needs(opts))
+	answered := c.getMany(ctx, rest, c.needs(opts), hits)
 	for i := range answered {
 		if r := &answered[i]; r.err == nil {
 			values[r.key] = r.result.Value
@@ -80,7 +83,7 @@ func (c *Cache[K, V]) GetManyResults(ctx context.Context, keys []K, opts ...Read
 		rs = append(rs, read[K, V]{key: k, str: str, seen: c.local.Get(str), now: now})
 	}
 	defer c.putReads(rs)
-	rs = c.getMany(ctx, rs, c.needs(opts))
+	rs = c.getMany(ctx, rs, c.needs(opts), 0)
 	now = Clock()
 	for i := range rs {
 		r := &rs[i]
@@ -93,8 +96,8 @@ func (c *Cache[K, V]) GetManyResults(ctx context.Context, keys []K, opts ...Read
 }
 
 // getMany answers reads that missed the hit path, or have options, and returns
-// those it made of them.
-func (c *Cache[K, V]) getMany(ctx context.Context, rs []read[K, V], n need) []read[K, V] {
+// those it made of them; hits is how many more keys the call had.
+func (c *Cache[K, V]) getMany(ctx context.Context, rs []read[K, V], n need, hits int) []read[K, V] {
 	if n.reload {
 		rs = unique(rs) // the second of two would supersede the first; other reads join it
 	}
@@ -106,8 +109,8 @@ func (c *Cache[K, V]) getMany(ctx context.Context, rs []read[K, V], n need) []re
 		if n.cacheOnly && c.closed.Load() && rs[i].err == ErrNotCached {
 			rs[i].err = ErrClosed
 		}
-		c.tally(&rs[i])
 	}
+	c.tally(ctx, rs, hits)
 	return rs
 }
 

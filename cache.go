@@ -25,6 +25,7 @@ type Cache[K comparable, V any] struct {
 	lone   bool          // there is no local tier
 	trace  *Trace
 	log    *slog.Logger
+	track  *track // nil: keys are not tracked
 
 	table     *table[K, V]
 	origin    *Origin
@@ -43,7 +44,8 @@ type Cache[K comparable, V any] struct {
 	doubts    doubts
 
 	overdue    atomic.Int64 // loaders running past their timeout
-	toldFailed atomic.Int64 // when the log last heard of failed writes, on Clock
+	toldLate   sparing      // of those
+	toldFailed sparing      // of failed writes
 
 	life  context.Context // ends with Close, cause ErrClosed: loads and waiting
 	end   context.CancelCauseFunc
@@ -59,6 +61,7 @@ type Cache[K comparable, V any] struct {
 	lost    error         // what Close returned; written before gone is closed
 
 	count counters
+	seen  histograms
 }
 
 // New opens a cache. The error, if any, tells every problem of the
@@ -74,6 +77,7 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 		keys:  newKeyer(cfg.Key),
 		rules: newRules(cfg.TTL, cfg.NegativeTTL, cfg.Jitter, cfg.Warm.Ahead, cfg.Stale),
 		trace: cfg.Trace,
+		track: newTrack(cfg.Track),
 		log:   cfg.Logger,
 		gone:  make(chan struct{}),
 	}
@@ -149,6 +153,9 @@ func (c *Cache[K, V]) Get(ctx context.Context, k K, opts ...ReadOption) (V, erro
 		str := c.keys.str(k)
 		if e := c.local.Get(str); e != nil && Clock() < e.Due && (c.doubts.none() || c.trusts(str, e)) {
 			c.count.add(countLocalHits, 1)
+			if c.track != nil {
+				c.track.touch(str)
+			}
 			return c.own(e.Value), nil
 		}
 	}
@@ -182,7 +189,7 @@ func (c *Cache[K, V]) get(ctx context.Context, k K, n need) read[K, V] {
 	if c.closed.Load() && r.err != nil && r.err == ErrNotCached {
 		r.err = ErrClosed
 	}
-	c.tally(&r)
+	c.tallyGet(ctx, &r)
 	return r
 }
 
@@ -192,30 +199,6 @@ func (c *Cache[K, V]) own(v V) V {
 		return c.cfg.Clone(v)
 	}
 	return v
-}
-
-// tally counts a read that is answered.
-func (c *Cache[K, V]) tally(r *read[K, V]) {
-	which := countFailed
-	switch r.result.Status {
-	case StatusLoaded:
-		which = countLoaded
-	case StatusHit:
-		if which = countLocalHits; r.result.Tier == TierRemote {
-			which = countRemoteHits
-		}
-	case StatusStale:
-		which = countStale
-		if c.trace.StaleServed != nil {
-			c.trace.StaleServed(r.result.Err)
-		}
-	case StatusNegative:
-		which = countNegative
-	}
-	c.count.add(which, 1)
-	if r.result.Collapsed {
-		c.count.add(countCollapsed, 1)
-	}
 }
 
 // goRun runs do on a goroutine that Close waits for. The caller is itself

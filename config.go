@@ -104,6 +104,18 @@ type Config[K comparable, V any] struct {
 	// Trace has optional hooks. Defaults to none.
 	Trace *Trace
 
+	// Track is of how many keys the console may tell that they are read most,
+	// or served stale for longest: keys are personal data, and telling them
+	// apart costs a few nanoseconds a read. At most 1000. Defaults to 0: none.
+	Track int
+
+	// ParseKey makes a key of the string that Key made of it, for operators'
+	// tools ([Cache.Operate]). It is not needed where Key is not.
+	ParseKey func(string) (K, error)
+
+	// LogKeys says how keys stand in log lines. Defaults to KeysQuoted.
+	LogKeys KeyLogging
+
 	// Logger hears of what goes wrong out of the callers' sight. Defaults to
 	// discarding.
 	Logger *slog.Logger
@@ -215,6 +227,8 @@ func (cfg Config[K, V]) Validate() error {
 	p.notNegative("LocalTTL", cfg.LocalTTL)
 	p.check(cfg.LocalTTL <= 0 || cfg.Local != nil && cfg.Remote != nil, "LocalTTL needs Local and Remote: it says how long the one serves before the other is asked")
 
+	p.check(cfg.Track >= 0 && cfg.Track <= maxTrack, "Track must be 0 to %d keys, not %d", maxTrack, cfg.Track)
+	p.check(cfg.LogKeys <= KeysHashed, "LogKeys is no KeyLogging: %d", cfg.LogKeys)
 	cfg.Guard.check(&p, "Guard.")
 	if cfg.Origin != nil {
 		p.check(reflect.ValueOf(cfg.Guard).IsZero(), "Guard stands before this cache's loads only, Origin before those of several: set one of them")
@@ -237,6 +251,7 @@ func (cfg Config[K, V]) Validate() error {
 
 const (
 	minLease = 10 * time.Millisecond
+	maxTrack = 1000
 )
 
 // withDefaults fills in what a valid configuration leaves to its defaults.

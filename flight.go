@@ -1,6 +1,7 @@
 package dewar
 
 import (
+	"context"
 	"sync/atomic"
 	"time"
 )
@@ -41,6 +42,8 @@ type flight[K comparable, V any] struct {
 	revoked  bool          // the origin took back what fence names: the key is marked until that is gone
 	done     chan struct{} // closed when over; nil while nobody waits
 
+	joined []context.Context // of readers that joined, at most maxJoined; none unless Trace.Load is there
+
 	// copy is what the remote tier has and this flight is to replace: stale, or
 	// due. copyFound is closed when it is set; nil where nobody waits for it.
 	copy      atomic.Pointer[Entry[V]]
@@ -49,6 +52,9 @@ type flight[K comparable, V any] struct {
 	out  outcome[V]  // to be read once over is true
 	over atomic.Bool // set under shard.mu
 }
+
+// maxJoined bounds the waiters that a Trace hears of.
+const maxJoined = 32
 
 // waiting returns a channel that is closed once the flight is over.
 func (f *flight[K, V]) waiting() <-chan struct{} {

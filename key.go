@@ -34,13 +34,14 @@ func JoinKey(parts ...string) string {
 // keyer turns keys into the strings under which the tiers know them.
 type keyer[K comparable] struct {
 	isString bool           // K's kind is string: the key is its own string
+	custom   bool           // of is Config.Key
 	of       func(K) string // otherwise; nil when K needs Config.Key
 }
 
 // newKeyer prefers the user's own function and falls back on K's kind.
 func newKeyer[K comparable](own func(K) string) keyer[K] {
 	if own != nil {
-		return keyer[K]{of: own}
+		return keyer[K]{of: own, custom: true}
 	}
 	switch t := reflect.TypeFor[K](); t.Kind() {
 	case reflect.String:
@@ -63,4 +64,25 @@ func (k *keyer[K]) str(key K) string {
 		return *(*string)(unsafe.Pointer(&key))
 	}
 	return k.of(key)
+}
+
+// parse makes a key of its string: by the user's function, or by K's kind.
+func (k *keyer[K]) parse(str string, own func(string) (K, error)) (key K, err error) {
+	switch {
+	case own != nil:
+		return own(str)
+	case k.isString:
+		return *(*K)(unsafe.Pointer(&str)), nil
+	case k.custom:
+		return key, ErrNoKey
+	}
+	v := reflect.ValueOf(&key).Elem()
+	if v.CanInt() {
+		n, err := strconv.ParseInt(str, 10, v.Type().Bits())
+		v.SetInt(n)
+		return key, err
+	}
+	n, err := strconv.ParseUint(str, 10, v.Type().Bits())
+	v.SetUint(n)
+	return key, err
 }

@@ -112,6 +112,12 @@ func (p *pins[K, V]) pokeAll() {
 	p.nudge() // all are equal: it still is a heap
 }
 
+func (p *pins[K, V]) has(str string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.byKey[str] != nil
+}
+
 func (p *pins[K, V]) any() bool { return p.count.Load() > 0 }
 
 func (p *pins[K, V]) len() int { return int(p.count.Load()) }

@@ -30,10 +30,26 @@ func (c *Cache[K, V]) settle(f *flight[K, V], out outcome[V]) {
 		}
 		f.shard.mu.Unlock()
 	}
+	if !detached && out.keep && c.track != nil {
+		c.track.brought(f.str, f.source(&out))
+	}
 	if !detached && out.keep && c.pins.any() {
 		c.pins.learn(f.str, out.entry.Loaded, pinDue(&c.rules, &out.entry))
 	}
 	c.wg.Done()
+}
+
+// source is who has brought what a flight ends with.
+func (f *flight[K, V]) source(out *outcome[V]) Source {
+	switch n := f.need; {
+	case out.remote:
+		return SourceRemote
+	case n.preload:
+		return SourcePreload
+	case n.background, n.origin:
+		return SourceRefresh
+	}
+	return SourceReader
 }
 
 // settleInTable is the section in which the outcome becomes true. The flight

@@ -2,6 +2,7 @@ package dewar
 
 import (
 	"sync/atomic"
+	"time"
 	"unsafe"
 )
 
@@ -16,6 +17,10 @@ type Stats struct {
 	Stale      uint64 // a stale value
 	Negative   uint64 // the origin has no such key
 	Failed     uint64 // an error, ErrNotCached and a departed caller included
+
+	StaleRemote    uint64 // of Stale: from the remote tier, the others from the local one
+	NegativeRemote uint64 // of Negative: remembered by the remote tier
+	NegativeOrigin uint64 // of Negative: said by the origin; the others remembered locally
 
 	Collapsed uint64 // reads that were answered by a flight somebody else had started
 
@@ -40,13 +45,23 @@ type Stats struct {
 	WritesDropped uint64 // writes that found the backfill queue full
 
 	// Gauges.
-	Flights              int // flights in progress
-	Awaiting             int // flights that wait for another process's load
-	OverdueLoads         int // loaders still running past their timeout
-	Bucket               int // keys waiting in the bucket or being refreshed from it
-	Pinned               int // keys kept warm
-	BackfillQueue        int // writes waiting for the remote tier
-	PendingInvalidations int // keys whose remote deletion is not confirmed yet
+	Flights              int           // flights in progress
+	OldestFlight         time.Duration // for how long the oldest of them has been
+	Awaiting             int           // flights that wait for another process's load
+	OverdueLoads         int           // loaders still running past their timeout
+	Bucket               int           // keys waiting in the bucket or being refreshed from it
+	Pinned               int           // keys kept warm
+	BackfillQueue        int           // writes waiting for the remote tier
+	PendingInvalidations int           // keys whose remote deletion is not confirmed yet
+
+	// What is seen of times, in seconds, and sizes; none of it on the hit path.
+	LoadTime      Histogram // calls of the origin
+	WaitTime      Histogram // reads that waited for a flight
+	ServeAge      Histogram // ages of the values served off the hit path
+	StaleAge      Histogram // ages of stale values served
+	BatchSize     Histogram // keys of a call of the origin
+	FillTime      Histogram // round trips that write to the remote tier
+	BackfillDelay Histogram // from the end of a load until its value was written there
 
 	Level  Level       // of the dial
 	Origin OriginStats // what stands before the origin, shared or not
@@ -61,8 +76,11 @@ const (
 	countLocalHits counter = iota
 	countRemoteHits
 	countLoaded
-	countStale
-	countNegative
+	countStaleLocal
+	countStaleRemote
+	countNegativeLocal
+	countNegativeRemote
+	countNegativeOrigin
 	countFailed
 	countCollapsed
 	countLoads
@@ -119,10 +137,13 @@ func (c *Cache[K, V]) Stats() Stats {
 		LocalHits:  c.count.sum(countLocalHits),
 		RemoteHits: c.count.sum(countRemoteHits),
 		Loaded:     c.count.sum(countLoaded),
-		Stale:      c.count.sum(countStale),
-		Negative:   c.count.sum(countNegative),
 		Failed:     c.count.sum(countFailed),
-		Collapsed:  c.count.sum(countCollapsed),
+
+		StaleRemote:    c.count.sum(countStaleRemote),
+		NegativeRemote: c.count.sum(countNegativeRemote),
+		NegativeOrigin: c.count.sum(countNegativeOrigin),
+
+		Collapsed: c.count.sum(countCollapsed),
 
 		Loads:      c.count.sum(countLoads),
 		LoadedKeys: c.count.sum(countLoadedKeys),
@@ -143,7 +164,6 @@ func (c *Cache[K, V]) Stats() Stats {
 		WritesFailed:  c.count.sum(countWritesFailed),
 		WritesDropped: c.count.sum(countWritesDropped),
 
-		Flights:              c.table.len(),
 		Awaiting:             c.awaited.len(),
 		OverdueLoads:         int(c.overdue.Load()),
 		Bucket:               c.bucket.len(),
@@ -155,10 +175,33 @@ func (c *Cache[K, V]) Stats() Stats {
 		Origin: c.origin.Stats(),
 		Local:  c.local.Stats(),
 	}
+	s.Stale = s.StaleRemote + c.count.sum(countStaleLocal)
+	s.Negative = s.NegativeRemote + s.NegativeOrigin + c.count.sum(countNegativeLocal)
+	flights, oldest := c.table.flying()
+	if s.Flights = flights; flights > 0 {
+		s.OldestFlight = time.Duration(Clock() - oldest)
+	}
 	if c.remote != nil {
 		s.Remote = c.remote.Stats()
 	}
+	c.seen.snapshot(&s)
 	return s
+}
+
+// Gets returns how many keys were read.
+func (s *Stats) Gets() uint64 {
+	return s.LocalHits + s.RemoteHits + s.Loaded + s.Stale + s.Negative + s.Failed
+}
+
+// histograms are what is seen of times and sizes, all of it off the hit path.
+type histograms struct {
+	loadTime, waitTime, serveAge, staleAge, batchSize, fillTime, backfillDelay histogram
+}
+
+func (h *histograms) snapshot(s *Stats) {
+	s.LoadTime, s.WaitTime = h.loadTime.snapshot(), h.waitTime.snapshot()
+	s.ServeAge, s.StaleAge = h.serveAge.snapshot(), h.staleAge.snapshot()
+	s.BatchSize, s.FillTime, s.BackfillDelay = h.batchSize.snapshot(), h.fillTime.snapshot(), h.backfillDelay.snapshot()
 }
 
 // health is how the cache's loads have gone, for the rule of its dial.

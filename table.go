@@ -22,6 +22,7 @@ type table[K comparable, V any] struct {
 	seed   maphash.Seed
 	local  LocalTier[V]
 	rules  *rules
+	links  bool                                                                     // a Trace wants to know who joins a flight
 	judge  func(e *Entry[V], now int64, o readOptions, checked func() bool) verdict // Cache.judgeDoubted
 	wg     *sync.WaitGroup                                                          // counts flights and writes: it grows under a lock, where closed is false
 	writes atomic.Uint64                                                            // Sets, Invalidates and Expires so far, the fleet's too: the source of generations
@@ -64,7 +65,7 @@ type failure struct {
 }
 
 func newTable[K comparable, V any](c *Cache[K, V]) *table[K, V] {
-	t := &table[K, V]{seed: maphash.MakeSeed(), local: c.local, rules: &c.rules, judge: c.judgeDoubted, wg: &c.wg}
+	t := &table[K, V]{seed: maphash.MakeSeed(), local: c.local, rules: &c.rules, links: c.trace.Load != nil, judge: c.judgeDoubted, wg: &c.wg}
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.flights = make(map[string]*flight[K, V])
@@ -163,6 +164,9 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 			c.entry, c.verdict, c.err = current, verdictStale, errElsewhere
 		default:
 			c.flight = f
+			if t.links && len(f.joined) < maxJoined && n != f.need {
+				f.joined = append(f.joined, n.caller)
+			}
 		}
 		return c
 	}
@@ -397,13 +401,21 @@ func (t *table[K, V]) close() {
 	}
 }
 
-// len returns how many flights are in progress.
-func (t *table[K, V]) len() (n int) {
+// flying returns how many flights are in progress, and when the oldest of them
+// began, on Clock.
+func (t *table[K, V]) flying() (n int, oldest int64) {
 	for i := range t.shards {
 		s := &t.shards[i]
 		s.mu.Lock()
-		n += len(s.flights)
+		for _, f := range s.flights {
+			if f.settled {
+				continue // it lingers
+			}
+			if n++; oldest == 0 || f.begun < oldest {
+				oldest = f.begun
+			}
+		}
 		s.mu.Unlock()
 	}
-	return n
+	return n, oldest
 }

@@ -96,6 +96,11 @@ const (
 	RemoteFailed                     // not known, see Found.Err: load, and write nothing
 )
 
+// String returns "absent", "value", "leased", "granted", "foreign" or "failed".
+func (s RemoteState) String() string {
+	return [...]string{"absent", "value", "leased", "granted", "foreign", "failed"}[min(s, RemoteFailed)]
+}
+
 // Found is what the remote tier answered for one key.
 type Found[V any] struct {
 	State RemoteState
@@ -271,6 +276,8 @@ type RemoteStats struct {
 	Epoch        uint64        // the name's epoch in use
 	Deaf         bool          // announcements have stopped coming in
 	SilentFor    time.Duration // since the server last answered on the bus
+	Lag          time.Duration // how long the last announcement of another process took to be heard
+	LastGap      time.Time     // when announcements were last missed; zero: never
 	OpenBreakers int           // breakers that keep commands from the server
 }
 

@@ -1,6 +1,9 @@
 package dewar
 
-import "time"
+import (
+	"context"
+	"time"
+)
 
 // Trace has optional hooks that are called when something happens off the hit
 // path. They are called synchronously, on the goroutine named at each, may be
@@ -13,6 +16,18 @@ type Trace struct {
 	// LoadDone is called after each call of the origin, on the same goroutine
 	// as LoadStart, also when the loader panicked or came too late.
 	LoadDone func(LoadInfo)
+
+	// Load is called before each call of the origin, after LoadStart and on the
+	// same goroutine. The loader gets the context that it returns, which must
+	// be derived from the one given, with a span in it, say. The function that
+	// it returns, which may be nil, is called when the call has ended, as
+	// LoadDone is, with the waiters that the call had.
+	Load func(context.Context, LoadInfo) (context.Context, func(LoadInfo))
+
+	// ReadDone is called when a call of Get, GetResult, GetMany or
+	// GetManyResults that was not answered on the hit path alone is answered,
+	// on the caller's goroutine and with its context.
+	ReadDone func(context.Context, ReadInfo)
 
 	// StaleServed is called when a reader gets a stale value, on the reader's
 	// goroutine; why is nil inside Stale.WhileRevalidate.
@@ -37,11 +52,29 @@ type Trace struct {
 	WriteFailed func(err error)
 }
 
+// ReadInfo tells a Trace of one call of Get or GetMany: how many of its keys
+// were answered in which way.
+type ReadInfo struct {
+	Keys                                  int
+	Hits, Loaded, Stale, Negative, Failed int           // together Keys
+	Collapsed                             int           // of them by another call's flight
+	OldestAge                             time.Duration // of the values, those of the hit path left out
+	Took                                  time.Duration
+	Err                                   error // that of a failed key, if any
+}
+
 // LoadInfo tells a Trace of one call of the origin.
 type LoadInfo struct {
+	Cache, Origin string // Config.Name; the name of NewOrigin, or Config.Name again
+
 	Keys       int           // how many keys it asks for
 	Repeated   bool          // the call before failed, and Guard.Retry makes it again
 	Background bool          // a refresh or Preload rather than a waiting reader
 	Took       time.Duration // LoadDone only
 	Err        error         // LoadDone only; nil also when keys were not found
+
+	// Waiters are the contexts of up to 32 readers who waited for the call
+	// beside the one whose context it began with. Only where Load's function
+	// is called.
+	Waiters []context.Context
 }

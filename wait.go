@@ -16,6 +16,7 @@ type read[K comparable, V any] struct {
 
 	flight  *flight[K, V] // the one it waits for; nil once answered
 	own     bool          // it started that flight
+	waited  bool          // it has had a flight
 	wanting *flight[K, V] // one that it joined, and that did not bring what it needs
 
 	result Result[V] // without Age
@@ -82,7 +83,7 @@ func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n *need, from *s
 	case cl.err != nil:
 		r.err = cl.err
 	default:
-		r.flight, r.own = cl.flight, cl.own
+		r.flight, r.own, r.waited = cl.flight, cl.own, true
 	}
 	if r.own {
 		return r.flight

@@ -247,6 +247,13 @@ func (b *bucket[K, V]) close() {
 	b.closed = true
 }
 
+func (b *bucket[K, V]) has(str string) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	_, held := b.held[str]
+	return held
+}
+
 func (b *bucket[K, V]) len() int {
 	b.mu.Lock()
 	defer b.mu.Unlock()

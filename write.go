@@ -137,6 +137,9 @@ func (c *Cache[K, V]) set(ctx context.Context, keys []K, value func(i int) V) er
 	ws, err := c.overwrite(keys, true, func(i int, w *write[K, V]) {
 		if keep[i] {
 			w.entry = entries[i]
+			if c.track != nil {
+				c.track.brought(w.str, SourceSet)
+			}
 			local := w.entry
 			limitLocal(&c.rules, &local, Clock())
 			c.local.Set(w.str, local)

@@ -66,6 +66,8 @@ type follower struct {
 	deaf                   atomic.Bool
 	answered               atomic.Int64 // when the server last answered the bus, on dewar.Clock
 	announced, heard, gaps atomic.Uint64
+	lag                    atomic.Int64 // of the last foreign announcement, ns
+	lastGap                atomic.Int64 // Unix ns; 0: none yet
 }
 
 func (h *hub) run(context.Context) {
@@ -245,6 +247,7 @@ func (f *follower) tell(what func(dewar.RemoteEvents)) {
 // that is not 0.
 func (f *follower) missed(why string, epoch uint64) {
 	f.gaps.Add(1)
+	f.lastGap.Store(time.Now().UnixNano())
 	f.w.log.Info("dewar: announcements may have been missed", "name", f.w.name, "reason", why)
 	var adopt func()
 	if epoch != 0 {
@@ -280,5 +283,9 @@ func (f *follower) busStats(s *dewar.RemoteStats) {
 	s.Announced, s.Heard, s.Gaps = f.announced.Load(), f.heard.Load(), f.gaps.Load()
 	s.Epoch = f.keys.Load().epoch
 	s.Deaf = f.deaf.Load()
+	s.Lag = time.Duration(f.lag.Load())
+	if at := f.lastGap.Load(); at != 0 {
+		s.LastGap = time.Unix(0, at)
+	}
 	s.SilentFor = time.Duration(max(0, dewar.Clock()-f.answered.Load()))
 }

@@ -201,6 +201,7 @@ func (f *follower) hear(e entry) {
 	a := dewar.Announcement{Kind: kind, Place: e.place, Keys: e.keys, Own: own}
 	if !own {
 		f.heard.Add(uint64(len(e.keys)))
+		f.noteLag(e.place)
 		a.Elsewhere = !known || e.as != f.keys.Load().as
 	}
 	f.tell(func(ev dewar.RemoteEvents) { ev.Announced(a) })

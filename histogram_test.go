@@ -1,0 +1,58 @@
+package dewar
+
+import (
+	"math"
+	"math/rand/v2"
+	"testing"
+	"time"
+)
+
+func TestAValueIsCountedInTheFirstBucketThatReachesIt(t *testing.T) {
+	values := []float64{0, -1, math.NaN(), 1e-9, math.Inf(1), 1e300}
+	for i := range HistogramBuckets - 1 {
+		b := HistogramBound(i)
+		values = append(values, b*0.9999, b, b*1.0001)
+	}
+	for range 10_000 {
+		values = append(values, math.Exp(rand.Float64()*40-20))
+	}
+	for _, v := range values {
+		i := bucketOf(v)
+		if v > 0 && v > HistogramBound(i)*(1+1e-12) {
+			t.Fatalf("%v is above the bound of its bucket %d: %v", v, i, HistogramBound(i))
+		}
+		if v > 0 && i > 0 && v <= HistogramBound(i-1)*(1-1e-12) {
+			t.Fatalf("%v would have fitted into the bucket before %d, up to %v", v, i, HistogramBound(i-1))
+		}
+	}
+}
+
+func TestAQuantileIsAtMostAFifthTooHigh(t *testing.T) {
+	var h histogram
+	for i := 1; i <= 1000; i++ {
+		h.seeTime(time.Duration(i) * time.Millisecond)
+	}
+	s := h.snapshot()
+	if s.Count != 1000 || math.Abs(s.Sum-500.5) > 0.01 {
+		t.Errorf("%d values, together %v s", s.Count, s.Sum)
+	}
+	for _, q := range []float64{0.01, 0.5, 0.9, 0.99, 1} {
+		if got := s.Quantile(q); got < q || got > q*1.19 {
+			t.Errorf("quantile %v is %v", q, got)
+		}
+	}
+	if empty := new(Histogram).Quantile(0.5); empty != 0 {
+		t.Error("of nothing:", empty)
+	}
+}
+
+func TestADifferenceOfSnapshotsIsWhatCameBetween(t *testing.T) {
+	var h histogram
+	h.see(1)
+	before := h.snapshot()
+	h.see(100)
+	between := h.snapshot().Since(&before)
+	if between.Count != 1 || between.Sum != 99+1 || between.Quantile(0.5) < 100 {
+		t.Errorf("%d values, together %v, median %v", between.Count, between.Sum, between.Quantile(0.5))
+	}
+}
