@@ -9,21 +9,10 @@ import (
 
 // SizeOf returns how many bytes are under a key in Redis, for operators' tools.
 func (t *tier[V]) SizeOf(ctx context.Context, key string) (n int64, err error) {
-	err = t.closedOr(ctx)
-	if err != nil {
-		return 0, err
-	}
 	t.fetch(ctx, t.keys.Load().redisKeys([]string{key}), func(_ int, raw string, _ clocks, failed error) {
 		n, err = int64(len(raw)), failed
 	})
 	return n, err
-}
-
-func (t *tier[V]) closedOr(ctx context.Context) error {
-	if t.closed.Load() {
-		return dewar.ErrClosed
-	}
-	return ctx.Err()
 }
 
 // noteLag notes how long an announcement took from Redis to here.
