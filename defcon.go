@@ -54,7 +54,7 @@ func (l Level) valid() bool { return l >= Lockdown && l <= Normal }
 // for concurrent use.
 //
 // Turning it takes effect on the next read, without a restart. It is turned by
-// Set and Turn, over HTTP ([Defcon.ServeHTTP]), by a feature flag
+// Set and Turn, over HTTP (package defconhttp), by a feature flag
 // ([Defcon.Follow]) and by a rule ([Defcon.Automate]); redistier.SharedDefcon
 // makes the dials of a fleet turn together.
 type Defcon struct {
@@ -97,6 +97,14 @@ type Turn struct {
 
 // Level returns the present level.
 func (d *Defcon) Level() Level { return Normal - Level(d.below.Load()) }
+
+// LevelSet returns what was last set by anybody but the rule of Automate, which
+// may hold the level below it.
+func (d *Defcon) LevelSet() Level {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.setLocked()
+}
 
 // Set turns the dial; the next read sees it. A number that is no level changes
 // nothing and is logged.

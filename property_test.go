@@ -322,6 +322,10 @@ func (w *world) failed(ctx context.Context, what string, err error, option int) 
 		}
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 	case errors.Is(err, dewar.ErrTimeout): // a slow origin, or a slow remote tier
+	case errors.Is(err, dewar.ErrBreakerOpen): // a quarter of the loads, and more, may fail
+		if w.plan.IfError == 0 && w.plan.While == 0 {
+			w.violated("%s: %v, though there is no breaker", what, err)
+		}
 	case errors.Is(err, dewar.ErrNotFound), errors.Is(err, errPlanned), errors.Is(err, dewar.ErrLoaderExited), errors.As(err, &panicked):
 		if faulty == 0 {
 			w.violated("%s: %v, though no load has failed", what, err)

@@ -1,4 +1,7 @@
-package dewar
+// Package defconhttp shows and turns a DEFCON dial over HTTP, for a dashboard or
+// curl. It is a package of its own, so that who embeds dewar without it does
+// not pay for net/http.
+package defconhttp
 
 import (
 	"bytes"
@@ -11,6 +14,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/dewarcache/dewar"
 )
 
 // maxTurnBytes bounds the body of a PUT.
@@ -34,7 +39,7 @@ type dialTurn struct {
 	Why   string          `json:"why"`
 }
 
-// ServeHTTP shows and turns the dial, for a dashboard or curl:
+// Handler shows and turns the dial:
 //
 //	GET  {"level":3,"name":"degraded","set":3,"who":"anna","why":"ad break","via":"http","since":"..."}
 //	PUT  {"level":3,"who":"anna","why":"ad break"}
@@ -43,12 +48,16 @@ type dialTurn struct {
 // Content-Type application/json, which a page of another site cannot send
 // without asking, and otherwise lets everybody turn the dial who can reach it:
 // it must stand behind the owner's own authentication.
-func (d *Defcon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+func Handler(dial *dewar.Defcon) http.Handler { return handler{dial} }
+
+type handler struct{ dial *dewar.Defcon }
+
+func (h handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	w.Header().Set("Cache-Control", "no-store")
 	switch r.Method {
 	case http.MethodGet, http.MethodHead:
 	case http.MethodPut:
-		if status, err := d.put(w, r); err != nil {
+		if status, err := h.put(w, r); err != nil {
 			http.Error(w, err.Error(), status)
 			return
 		}
@@ -58,10 +67,10 @@ func (d *Defcon) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	w.Header().Set("Content-Type", "application/json")
-	_ = json.NewEncoder(w).Encode(d.state()) // who left does not mind
+	_ = json.NewEncoder(w).Encode(stateOf(h.dial)) // who left does not mind
 }
 
-func (d *Defcon) put(w http.ResponseWriter, r *http.Request) (status int, err error) {
+func (h handler) put(w http.ResponseWriter, r *http.Request) (status int, err error) {
 	if kind, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type")); kind != "application/json" {
 		return http.StatusUnsupportedMediaType, errors.New("dewar: PUT wants Content-Type: application/json")
 	}
@@ -75,19 +84,17 @@ func (d *Defcon) put(w http.ResponseWriter, r *http.Request) (status int, err er
 	if err := dec.Decode(&turn); err != nil {
 		return http.StatusBadRequest, fmt.Errorf(`dewar: PUT wants {"level":1..5,"who":"...","why":"..."}: %w`, err)
 	}
-	level, err := ParseLevel(strings.Trim(string(turn.Level), `"`))
+	level, err := dewar.ParseLevel(strings.Trim(string(turn.Level), `"`))
 	if err != nil {
 		return http.StatusBadRequest, err
 	}
-	err = d.Turn(Turn{To: level, Who: cmp.Or(turn.Who, r.RemoteAddr), Why: turn.Why, Via: ViaHTTP})
+	err = h.dial.Turn(dewar.Turn{To: level, Who: cmp.Or(turn.Who, r.RemoteAddr), Why: turn.Why, Via: dewar.ViaHTTP})
 	return http.StatusBadRequest, err
 }
 
-func (d *Defcon) state() dialState {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	level, last := d.Level(), d.last
-	s := dialState{Level: int(level), Name: level.String(), Set: int(d.setLocked()), Who: last.Who, Why: last.Why, Via: last.Via}
+func stateOf(d *dewar.Defcon) dialState {
+	level, last := d.Level(), d.LastTurn()
+	s := dialState{Level: int(level), Name: level.String(), Set: int(d.LevelSet()), Who: last.Who, Why: last.Why, Via: last.Via}
 	if !last.At.IsZero() {
 		s.Since = &last.At
 	}
