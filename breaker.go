@@ -65,7 +65,8 @@ type Breaker struct {
 // CircuitBreaker is what Breaker.Use plugs in. Allow returns an error where no
 // call may be made (readers get [ErrBreakerOpen], which wraps it), or else a
 // function that is called once with how the call went: nil, the failure, or
-// [ErrNotCounted]. Both must be safe for concurrent use.
+// [ErrNotCounted]. Both must be safe for concurrent use, and must not block. A
+// panic of either is logged, and refuses nothing.
 // *gobreaker.TwoStepCircuitBreaker[T] of github.com/sony/gobreaker/v2 is one.
 type CircuitBreaker interface {
 	Allow() (done func(error), err error)
@@ -217,7 +218,11 @@ func (b *breaker) allow() (done func(error), err error) {
 }
 
 func (b *breaker) allowUsers() (done func(error), err error) {
-	done, err = b.cfg.Use.Allow()
+	err = b.guarded("Allow", func() error {
+		var refusal error
+		done, refusal = b.cfg.Use.Allow()
+		return refusal
+	})
 	was, now := BreakerClosed, BreakerClosed
 	if b.barred.Swap(err != nil) {
 		was = BreakerOpen
@@ -247,8 +252,19 @@ func (b *breaker) end(done func(error), err error, took time.Duration) {
 	if err != nil && err != ErrNotCounted {
 		b.failed.Store(&err)
 	}
-	done(err)
+	_ = b.guarded("done", func() error { done(err); return nil })
 	b.tell()
+}
+
+// guarded calls the user's breaker. One that panics has not refused: it must
+// not take down what it is to protect.
+func (b *breaker) guarded(method string, call func() error) error {
+	defer func() {
+		if p := recover(); p != nil {
+			b.heard.logger().Error("dewar: Breaker.Use panicked; the call counts as let through", "origin", b.origin, "in", method, "panic", p)
+		}
+	}()
+	return call()
 }
 
 // isFailure asks Breaker.Counts. One that panics has not said no.
