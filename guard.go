@@ -159,31 +159,24 @@ func (o *Origin) admit(ctx context.Context, outer *chain) (p permit, err error) 
 }
 
 // turn waits for the rate limit. It takes no slot along, and does not wait for
-// what would come too late.
+// what would come too late. To reserve a turn and to give it back is no way to
+// find out: it is lost when another was reserved meanwhile, and a herd that is
+// refused would use up what there is for those that come after it.
 func (o *Origin) turn(ctx context.Context, until int64) error {
 	if o.limit == nil {
 		return nil
 	}
-	r := o.limit.Reserve()
-	wait := r.Delay()
-	if int64(wait) > until-Clock() {
-		r.Cancel()
-		return ErrOverloaded
-	}
-	if wait <= 0 {
+	o.queued.Add(1)
+	defer o.queued.Add(-1)
+	inTime, cancel := context.WithTimeout(ctx, time.Duration(until-Clock()))
+	defer cancel()
+	if o.limit.Wait(inTime) == nil {
 		return nil
 	}
-	return o.queue(ctx, func(done <-chan struct{}) bool {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return true
-		case <-done:
-			r.Cancel()
-			return false
-		}
-	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return ErrOverloaded
 }
 
 func (o *Origin) slot(ctx context.Context, until int64) error {
@@ -192,34 +185,18 @@ func (o *Origin) slot(ctx context.Context, until int64) error {
 		return nil
 	default:
 	}
-	late := false
-	err := o.queue(ctx, func(done <-chan struct{}) bool {
-		timer := time.NewTimer(time.Duration(until - Clock()))
-		defer timer.Stop()
-		select {
-		case o.slots <- struct{}{}:
-			return true
-		case <-timer.C:
-			late = true
-		case <-done:
-		}
-		return false
-	})
-	if late {
-		return ErrOverloaded
-	}
-	return err
-}
-
-// queue runs wait, which reports whether it got what it waited for before ctx
-// was done.
-func (o *Origin) queue(ctx context.Context, wait func(done <-chan struct{}) bool) error {
 	o.queued.Add(1)
 	defer o.queued.Add(-1)
-	if !wait(ctx.Done()) {
+	timer := time.NewTimer(time.Duration(until - Clock()))
+	defer timer.Stop()
+	select {
+	case o.slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return ErrOverloaded
+	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return nil
 }
 
 // admitBackground waits for a slot for as long as ctx lives: background work
