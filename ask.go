@@ -68,9 +68,9 @@ func (a *asked[K, V]) admit(held *permit) (release func(), err error) {
 		return nil, err
 	}
 	if held != nil {
-		a.permit = *held // whoever got it releases it
-		release = func() {}
-		err = a.permit.resume(a.ctx)
+		release = func() {} // whoever got it releases it
+		err = held.resume(a.ctx)
+		a.permit = *held
 	} else {
 		a.permit, err = c.origin.admit(a.ctx, a.fs[0].need.chain)
 		release = a.permit.release

@@ -1,6 +1,9 @@
 package dewar_test
 
 import (
+	"context"
+	"fmt"
+	"slices"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -49,5 +52,65 @@ func TestARefreshGoesOnWhenTheBreakerHalfOpensDuringItsLookUp(t *testing.T) {
 			t.Errorf("%d flights, %d keys in the bucket", s.Flights, s.Bucket)
 		}
 		mustGet(t, c, "a", "a#2")
+	})
+}
+
+func preload(c *cache, ks []string) error {
+	return c.Preload(context.Background(), slices.Values(ks))
+}
+
+func TestPreloadGoesAsFastAsTheRateLimitAndFailsNoKey(t *testing.T) {
+	for _, perSecond := range []float64{0.5, 5, 40} {
+		for name, many := range map[string]bool{"Load": false, "LoadMany": true} {
+			t.Run(fmt.Sprint(perSecond, " ", name), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					o := newOrigin(0)
+					cfg := localOnly(o)
+					if many {
+						cfg = batched(o)
+						cfg.Batch.MaxSize = 1
+					}
+					cfg.Guard.LoadsPerSecond = perSecond
+					c := open(t, cfg)
+					ks, begun := keys(100), time.Now()
+					if err := preload(c, ks); err != nil {
+						t.Error(err)
+					}
+					want := time.Duration(100 / perSecond * float64(time.Second))
+					if took := time.Since(begun); took > want*11/10 {
+						t.Errorf("took %v; want %v", took, want)
+					}
+					if n := len(o.asked()); n != 100 {
+						t.Errorf("%d calls", n)
+					}
+				})
+			})
+		}
+	}
+}
+
+func TestBackgroundLoadsTakeNoTurnOfAReader(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrigin(0)
+		cfg := localOnly(o)
+		cfg.Guard.LoadsPerSecond = 10
+		cfg.Guard.QueueTimeout = 150 * time.Millisecond
+		c := open(t, cfg)
+		preloaded := make(chan error)
+		go func() { preloaded <- preload(c, keys(300)) }()
+		time.Sleep(5 * time.Second)
+		// As many readers as there are turns for: the background load has to
+		// wait, and no reader is refused for it.
+		for i := range 50 {
+			begun := time.Now()
+			mustGet(t, c, fmt.Sprint("reader", i), fmt.Sprintf("reader%d#1", i))
+			if waited := time.Since(begun); waited > 150*time.Millisecond {
+				t.Errorf("reader %d waited %v", i, waited)
+			}
+			time.Sleep(100*time.Millisecond - time.Since(begun))
+		}
+		if err := <-preloaded; err != nil {
+			t.Error(err)
+		}
 	})
 }
