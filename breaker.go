@@ -204,17 +204,22 @@ func stateOf(s gobreaker.State) BreakerState {
 	return BreakerOpen
 }
 
-// allow asks for the right to one call; done must be given to end.
-func (b *breaker) allow() (done func(error), err error) {
+// allow asks for the right to one call; done, if not nil, must be given to end.
+// A nested call that finds enough probes under way is a part of one of them:
+// were it refused, that one could not go well, and the breaker never close.
+func (b *breaker) allow(nested bool) (done func(error), err error) {
 	if b.own == nil {
 		return b.allowUsers()
 	}
 	done, err = b.own.Allow()
 	b.tell()
-	if err != nil {
-		return nil, b.refusal
+	switch {
+	case err == nil:
+		return done, nil
+	case nested && errors.Is(err, gobreaker.ErrTooManyRequests):
+		return nil, nil
 	}
-	return done, nil
+	return nil, b.refusal
 }
 
 func (b *breaker) allowUsers() (done func(error), err error) {

@@ -298,7 +298,7 @@ func (o *Origin) refuses() error {
 // ask asks the breaker.
 func (p *permit) ask() (err error) {
 	if p.o.breaker != nil {
-		p.done, err = p.o.breaker.allow()
+		p.done, err = p.o.breaker.allow(p.borrowed)
 	}
 	return err
 }
