@@ -296,21 +296,27 @@ func (b *breaker) state() BreakerState {
 // shut reports whether no call has a chance. A user's breaker must be asked.
 func (b *breaker) shut() bool { return b.own != nil && b.state() == BreakerOpen }
 
-// tell tells of changes; it is called without any lock.
+// tell tells of changes, on a goroutine of its own: who has found one may have
+// flights in hand, or a slot, that a hook which uses the cache waits for. It is
+// called without any lock.
 func (b *breaker) tell() {
-	b.told.deliver(func(c BreakerChange) {
-		log := b.heard.logger()
-		switch c.To {
-		case BreakerOpen:
-			log.Warn("dewar: an origin's breaker opened; stale values and errors answer for it",
-				"origin", c.Origin, "from", c.From.String(), "calls", c.Calls, "failures", c.Failures, "error", c.Err)
-		default:
-			log.Log(noContext, slog.LevelInfo, "dewar: an origin's breaker is "+c.To.String(), "origin", c.Origin, "from", c.From.String())
+	if b.told.pending() {
+		b.heard.run(func() { b.told.deliver(b.announce) })
+	}
+}
+
+func (b *breaker) announce(c BreakerChange) {
+	log := b.heard.logger()
+	switch c.To {
+	case BreakerOpen:
+		log.Warn("dewar: an origin's breaker opened; stale values and errors answer for it",
+			"origin", c.Origin, "from", c.From.String(), "calls", c.Calls, "failures", c.Failures, "error", c.Err)
+	default:
+		log.Log(noContext, slog.LevelInfo, "dewar: an origin's breaker is "+c.To.String(), "origin", c.Origin, "from", c.From.String())
+	}
+	for _, m := range b.heard.all() {
+		if m.trace.BreakerChanged != nil {
+			m.trace.BreakerChanged(c)
 		}
-		for _, m := range b.heard.all() {
-			if m.trace.BreakerChanged != nil {
-				m.trace.BreakerChanged(c)
-			}
-		}
-	})
+	}
 }
