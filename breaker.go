@@ -95,10 +95,20 @@ func (b Breaker) withDefaults() Breaker {
 	b.Window = cmp.Or(b.Window, 10*time.Second)
 	b.OpenFor = cmp.Or(b.OpenFor, 5*time.Second)
 	b.Probes = cmp.Or(b.Probes, 3)
-	if b.Counts == nil {
-		b.Counts = countsAsFailure
-	}
 	return b
+}
+
+// isFailure asks Counts. One that panics has not said no.
+func (b Breaker) isFailure(err error) (yes bool) {
+	if b.Counts == nil {
+		return countsAsFailure(err)
+	}
+	defer func() {
+		if recover() != nil {
+			yes = true
+		}
+	}()
+	return b.Counts(err)
 }
 
 func countsAsFailure(err error) bool {
@@ -251,7 +261,7 @@ func (b *breaker) end(done func(error), err error, took time.Duration) {
 	switch {
 	case err == nil && b.cfg.SlowerThan > 0 && took > b.cfg.SlowerThan:
 		err = fmt.Errorf("dewar: the call took %v, longer than Breaker.SlowerThan (%v)", took, b.cfg.SlowerThan)
-	case err != nil && err != ErrNotCounted && (errors.Is(err, ErrClosed) || !b.isFailure(err)):
+	case err != nil && err != ErrNotCounted && (errors.Is(err, ErrClosed) || !b.cfg.isFailure(err)):
 		err = ErrNotCounted
 	}
 	if err != nil && err != ErrNotCounted {
@@ -270,16 +280,6 @@ func (b *breaker) guarded(method string, call func() error) error {
 		}
 	}()
 	return call()
-}
-
-// isFailure asks Breaker.Counts. One that panics has not said no.
-func (b *breaker) isFailure(err error) (yes bool) {
-	defer func() {
-		if recover() != nil {
-			yes = true
-		}
-	}()
-	return b.cfg.Counts(err)
 }
 
 func (b *breaker) state() BreakerState {

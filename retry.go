@@ -3,6 +3,7 @@ package dewar
 import (
 	"cmp"
 	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -14,7 +15,8 @@ import (
 //
 // What may be repeated is bounded by a budget, so that an origin in trouble
 // gets hardly more to do: a fraction of the calls, and no call is repeated that
-// the breaker or the rate limit would not let through.
+// the breaker, the rate limit or the dial would not let through. Panics are not
+// repeated, nor errors that are no failures to Breaker.Counts.
 type Retry struct {
 	// Idempotent says that Load and LoadMany may be called again. Defaults to
 	// false: no call is repeated.
@@ -76,7 +78,7 @@ func (p *permit) again(ctx context.Context, err error) bool {
 	if o.retries == nil || err == nil || ctx.Err() != nil {
 		return false
 	}
-	if o.breaker != nil && !o.breaker.isFailure(err) || !o.retries.spend() {
+	if _, panicked := errors.AsType[*PanicError](err); panicked || !o.guard.Breaker.isFailure(err) || !o.retries.spend() {
 		return false
 	}
 	pause(ctx, time.Duration(2*float64(o.retries.pause)*rand.Float64()))
