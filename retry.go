@@ -2,7 +2,6 @@ package dewar
 
 import (
 	"cmp"
-	"context"
 	"errors"
 	"math"
 	"math/rand/v2"
@@ -71,19 +70,22 @@ func (b *retryBudget) spend() bool {
 	return true
 }
 
-// again reports whether a call that ended with err may be made once more, and
-// takes what that needs; it sleeps a while before.
-func (p *permit) again(ctx context.Context, err error) bool {
-	o := p.o
-	if o.retries == nil || err == nil || ctx.Err() != nil {
+// repeats reports whether a call that failed with err may be made once more,
+// and spends what that costs.
+func (o *Origin) repeats(err error) bool {
+	if o.retries == nil {
 		return false
 	}
-	if _, panicked := errors.AsType[*PanicError](err); panicked || !o.guard.Breaker.isFailure(err) || !o.retries.spend() {
-		return false
-	}
-	pause(ctx, time.Duration(2*float64(o.retries.pause)*rand.Float64()))
-	if ctx.Err() != nil || o.limit != nil && !o.limit.Allow() {
-		return false
-	}
-	return p.ask() == nil
+	_, panicked := errors.AsType[*PanicError](err)
+	return !panicked && o.guard.Breaker.isFailure(err) && o.retries.spend()
+}
+
+// wait is how long the pause before a repetition is.
+func (b *retryBudget) wait() time.Duration {
+	return time.Duration(2 * rand.Float64() * float64(b.pause))
+}
+
+// renew makes the permit of a call that has ended one for its repetition.
+func (p *permit) renew() bool {
+	return (p.o.limit == nil || p.o.limit.Allow()) && p.ask() == nil
 }
