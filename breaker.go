@@ -89,11 +89,15 @@ func (b Breaker) isSet() bool {
 		b.Window != 0 || b.OpenFor != 0 || b.Probes != 0 || b.Use != nil
 }
 
+// forEver is the longest of the durations that are multiplied, here and in
+// gobreaker, so that none overflows.
+const forEver = time.Duration(math.MaxInt64 / 4)
+
 func (b Breaker) withDefaults() Breaker {
 	b.FailureRatio = cmp.Or(b.FailureRatio, 0.25)
 	b.MinRequests = cmp.Or(b.MinRequests, 20)
-	b.Window = cmp.Or(b.Window, 10*time.Second)
-	b.OpenFor = cmp.Or(b.OpenFor, 5*time.Second)
+	b.Window = min(cmp.Or(b.Window, 10*time.Second), forEver)
+	b.OpenFor = min(cmp.Or(b.OpenFor, 5*time.Second), forEver)
 	b.Probes = cmp.Or(b.Probes, 3)
 	return b
 }

@@ -51,7 +51,7 @@ type retryBudget struct {
 const maxEarned = 10
 
 func newRetryBudget(r Retry) *retryBudget {
-	return &retryBudget{budget: cmp.Or(r.Budget, 0.1), pause: cmp.Or(r.Pause, 20*time.Millisecond)}
+	return &retryBudget{budget: cmp.Or(r.Budget, 0.1), pause: min(cmp.Or(r.Pause, 20*time.Millisecond), forEver)}
 }
 
 func (b *retryBudget) earn() {
