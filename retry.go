@@ -33,7 +33,7 @@ type Retry struct {
 func (r Retry) check(p *problems, prefix string) {
 	p.check(!math.IsNaN(r.Budget) && r.Budget >= 0 && r.Budget <= 1, "%sBudget must be above 0 and at most 1, not %v", prefix, r.Budget)
 	p.notNegative(prefix+"Pause", r.Pause)
-	p.check(r.Idempotent || r.Budget == 0 && r.Pause == 0, "%sBudget and Pause need Idempotent: without it no call is repeated", prefix)
+	p.check(r.Idempotent || r.Budget == 0 && r.Pause == 0, "%sBudget and %[1]sPause need %[1]sIdempotent: without it no call is repeated", prefix)
 }
 
 // retryBudget earns a fraction of a repetition with every call, and spends one
