@@ -104,7 +104,7 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if out.elsewhere {
 		c.lookSoonLocked(f, old, now)
 	}
-	if out.refused && errors.Is(out.err, ErrBreakerOpen) && now >= old.Fresh {
+	if out.refused && !errors.Is(out.err, ErrDefcon) && now >= old.Fresh { // the dial turns with the next read
 		f.shard.restLocked(f.str, now, out.err) // or each reader would look and ask anew
 	}
 	if out.unasked || out.refused || errors.Is(out.err, ErrClosed) {
