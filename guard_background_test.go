@@ -114,3 +114,34 @@ func TestBackgroundLoadsTakeNoTurnOfAReader(t *testing.T) {
 		}
 	})
 }
+
+// Its due time is over, but there is time until the entry is stale.
+func TestARefreshThatWasRefusedIsTriedAgain(t *testing.T) {
+	for name, tiers := range tierings() {
+		t.Run(name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				o := newOrigin(0)
+				cfg := warming(o)
+				tiers(&cfg)
+				cfg.Guard.Breaker = dewar.Breaker{MinRequests: 1, OpenFor: 15 * time.Second, Probes: 1}
+				c := open(t, cfg)
+				mustGet(t, c, "a", "a#1")
+				time.Sleep(71 * time.Second)
+				trip(t, c, o)
+				o.fail(nil)
+				for range 18 { // due between 72 and 88 s; the breaker is open until 83 to 89 s
+					mustGet(t, c, "a", "a#1")
+					time.Sleep(500 * time.Millisecond)
+				}
+				mustCount(t, o, "a", 1)
+				for range 35 {
+					if v, err := c.Get(t.Context(), "a"); v == "" || err != nil {
+						t.Fatal(v, err)
+					}
+					time.Sleep(500 * time.Millisecond)
+				}
+				mustGet(t, c, "a", "a#2") // at 98 s
+			})
+		})
+	}
+}
