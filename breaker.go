@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -67,10 +68,16 @@ type Breaker struct {
 // function that is called once with how the call went: nil, the failure, or
 // [ErrNotCounted]. Both must be safe for concurrent use, and must not block. A
 // panic of either is logged, and refuses nothing.
-// *gobreaker.TwoStepCircuitBreaker[T] of github.com/sony/gobreaker/v2 is one.
+// *gobreaker.TwoStepCircuitBreaker[T] of github.com/sony/gobreaker/v2 is one
+// (its IsExcluded should know ErrNotCounted). What Trace and Logger hear of its
+// state is what its State method says, where it has one like that; of others,
+// that they are open from a refusal until they let a call through.
 type CircuitBreaker interface {
 	Allow() (done func(error), err error)
 }
+
+// stateful is a CircuitBreaker that knows more of itself.
+type stateful interface{ State() gobreaker.State }
 
 func (b Breaker) check(p *problems, prefix string) {
 	p.check(!math.IsNaN(b.FailureRatio) && b.FailureRatio <= 1, "%sFailureRatio must be at most 1 (negative: no breaker), not %v", prefix, b.FailureRatio)
@@ -166,7 +173,9 @@ type breaker struct {
 	own    *gobreaker.TwoStepCircuitBreaker[struct{}] // nil: Breaker.Use
 	counts gobreaker.Counts                           // when ReadyToTrip last saw them; under the lock of own
 	failed atomic.Pointer[error]                      // the last failure
-	barred atomic.Bool                                // Breaker.Use has last refused
+
+	mu    sync.Mutex    // mu guards changes of users, so that they are told in order
+	users atomic.Uint32 // the BreakerState of Breaker.Use, as far as it is known
 
 	told deliveries[BreakerChange]
 }
@@ -178,6 +187,7 @@ func newBreaker(origin string, cfg Breaker, heard *audience) *breaker {
 	cfg = cfg.withDefaults()
 	b := &breaker{cfg: cfg, origin: origin, refusal: breakerOpen(origin), heard: heard}
 	if cfg.Use != nil {
+		b.users.Store(uint32(BreakerClosed))
 		return b
 	}
 	b.own = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
@@ -242,22 +252,33 @@ func (b *breaker) allowUsers() (done func(error), err error) {
 		done, refusal = b.cfg.Use.Allow()
 		return refusal
 	})
-	was, now := BreakerClosed, BreakerClosed
-	if b.barred.Swap(err != nil) {
-		was = BreakerOpen
-	}
 	if err != nil {
-		now, err = BreakerOpen, fmt.Errorf("%w: %w", b.refusal, err)
+		b.noteUsers(BreakerOpen)
+		return nil, fmt.Errorf("%w: %w", b.refusal, err)
 	}
-	if was != now {
-		change := BreakerChange{Origin: b.origin, From: was, To: now}
-		if failed := b.failed.Load(); now == BreakerOpen && failed != nil {
-			change.Err = *failed
-		}
-		b.told.add(change)
-		b.tell()
+	b.noteUsers(BreakerClosed)
+	return done, nil
+}
+
+// noteUsers notes what the user's breaker is doing: what it says itself, or
+// else what its last answer lets suppose.
+func (b *breaker) noteUsers(supposed BreakerState) {
+	b.mu.Lock()
+	defer b.tell()
+	defer b.mu.Unlock()
+	now := supposed
+	if s, ok := b.cfg.Use.(stateful); ok {
+		_ = b.guarded("State", func() error { now = stateOf(s.State()); return nil })
 	}
-	return done, err
+	was := BreakerState(b.users.Swap(uint32(now)))
+	if was == now {
+		return
+	}
+	change := BreakerChange{Origin: b.origin, From: was, To: now}
+	if failed := b.failed.Load(); now == BreakerOpen && failed != nil {
+		change.Err = *failed
+	}
+	b.told.add(change)
 }
 
 // end tells how a call went.
@@ -272,7 +293,11 @@ func (b *breaker) end(done func(error), err error, took time.Duration) {
 		b.failed.Store(&err)
 	}
 	_ = b.guarded("done", func() error { done(err); return nil })
-	b.tell()
+	if b.own != nil {
+		b.tell()
+	} else {
+		b.noteUsers(b.state())
+	}
 }
 
 // guarded calls the user's breaker. One that panics has not refused: it must
@@ -291,10 +316,7 @@ func (b *breaker) state() BreakerState {
 		defer b.tell() // time alone makes it half-open
 		return stateOf(b.own.State())
 	}
-	if b.barred.Load() {
-		return BreakerOpen
-	}
-	return BreakerClosed
+	return BreakerState(b.users.Load())
 }
 
 // shut reports whether no call has a chance. A user's breaker must be asked.

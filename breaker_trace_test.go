@@ -3,8 +3,10 @@ package dewar_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -95,4 +97,39 @@ func TestAHookMayUseTheCacheThatItIsToldBy(t *testing.T) {
 			})
 		})
 	}
+}
+
+// flickering refuses every other call.
+type flickering struct{ n atomic.Int64 }
+
+func (b *flickering) Allow() (func(error), error) {
+	if b.n.Add(1)%2 == 0 {
+		return nil, errRefused
+	}
+	return func(error) {}, nil
+}
+
+func TestTheChangesOfAUsersBreakerAreToldInOrder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard changes
+		cfg := localOnly(newOrigin(0))
+		cfg.Guard.Breaker.Use = new(flickering)
+		cfg.Trace = heard.trace()
+		c := open(t, cfg)
+		var wg sync.WaitGroup
+		for i := range 2000 {
+			wg.Go(func() { _, _ = c.Get(t.Context(), fmt.Sprint(i)) })
+		}
+		wg.Wait()
+		state := dewar.BreakerClosed
+		for i, ch := range heard.all() {
+			if ch.From != state || ch.To == state {
+				t.Fatalf("change %d is from %v to %v, after one to %v", i, ch.From, ch.To, state)
+			}
+			state = ch.To
+		}
+		if is := c.Stats().Origin.Breaker; is != state {
+			t.Errorf("the last change was to %v, but it is %v", state, is)
+		}
+	})
 }
