@@ -48,16 +48,16 @@ func (c *Cache[K, V]) ask(fs []*flight[K, V], held *permit, call func(ctx contex
 	}
 	defer release()
 	defer func() { finish(err) }()
-	err = ErrLoaderExited // unless the call returns or panics: only deferred functions see an exit
-	for repeated := false; ; repeated = true {
+	for repeated, again := false, true; again; repeated = true {
 		if !a.begin() {
 			err = context.Cause(ctx)
 			return
 		}
-		err = a.call(call, repeated)
-		if repeated || !a.permit.again(ctx, err) {
+		err = ErrLoaderExited // unless the call returns or panics: only deferred functions see an exit
+		if err = a.call(call, repeated); repeated {
 			return
 		}
+		again, err = a.again(err)
 	}
 }
 
@@ -68,9 +68,9 @@ func (a *asked[K, V]) admit(held *permit) (release func(), err error) {
 		return nil, err
 	}
 	if held != nil {
-		a.permit = *held // whoever got it releases it
-		release = func() {}
-		err = a.permit.resume(a.ctx)
+		release = func() {} // whoever got it releases it
+		err = held.resume(a.ctx)
+		a.permit = *held
 	} else {
 		a.permit, err = c.origin.admit(a.ctx, a.fs[0].need.chain)
 		release = a.permit.release
@@ -152,6 +152,20 @@ func (a *asked[K, V]) call(call func(ctx context.Context, begun int64) error, re
 		}
 	}()
 	return causeOf(a.ctx, call(a.ctx, a.begun))
+}
+
+// again reports whether the call that ended with err is to be made once more,
+// and what its flights end with where it is not.
+func (a *asked[K, V]) again(err error) (bool, error) {
+	o := a.c.origin
+	if err == nil || a.ctx.Err() != nil || !o.repeats(err) {
+		return false, err
+	}
+	pause(a.ctx, o.retries.wait())
+	if a.ctx.Err() != nil {
+		return false, context.Cause(a.ctx)
+	}
+	return a.c.dialled.policy().pass() == nil && a.permit.renew(), err
 }
 
 // allowed settles flights that have no chance of a load, before they ask the
