@@ -204,7 +204,8 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		return false
 	}
 	redraw(&c.rules, &e, found.Took)
-	o := f.need.readOptions
+	policy, o := c.dialled.policy(), f.need.readOptions
+	o.stale = policy.Stale // the dial may have been turned during the look
 	verdict := judge(&c.rules, &e, now, o)
 	switch {
 	case f.need.reload, f.need.origin:
@@ -227,14 +228,12 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		c.revalidate(f.key, f.str, &e)
 		return true
 	case verdict == verdictStaleOnly:
-		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took, err: c.dialled.policy().refusal})
+		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took, err: policy.refusal})
 		return true
 	}
 	if !e.Negative() {
 		found := e // so that e stays off the heap where it is not needed
-		if first := f.copy.Swap(&found) == nil; first && f.copyFound != nil {
-			close(f.copyFound)
-		}
+		f.foundCopy(&found)
 	}
 	return false
 }
@@ -288,8 +287,9 @@ func (c *Cache[K, V]) rest(fs []*flight[K, V]) []*flight[K, V] {
 			s.mu.Lock()
 			fail := s.failing[f.str]
 			s.mu.Unlock()
-			if now := Clock(); fail.fallsBack && now < fail.until && canFallBack(&c.rules, e, now, f.need.readOptions) {
-				c.settle(f, outcome[V]{kind: outcomeFailed, err: fail.err, fallsBack: true, unasked: true})
+			if now := Clock(); now < fail.until && (fail.fallsBack && canFallBack(&c.rules, e, now, f.need.readOptions) ||
+				judge(&c.rules, e, now, f.need.readOptions).stale()) {
+				c.settle(f, outcome[V]{kind: outcomeFailed, err: fail.err, fallsBack: fail.fallsBack, unasked: true})
 				continue
 			}
 		}
