@@ -172,6 +172,12 @@ func (c *Cache[K, V]) inChunks(n int, do func(from, to int)) {
 // little different each time they are converted.
 const adoptSlack = int64(time.Millisecond)
 
+// newerThan reports whether e comes from a later load than what the remote tier
+// has; nil does not.
+func (e *Entry[V]) newerThan(remote *Entry[V]) bool {
+	return e != nil && e.Loaded > later(remote.Loaded, adoptSlack)
+}
+
 // answered takes in what the remote tier has for a flight and settles it if
 // that will do.
 func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool {
@@ -226,6 +232,9 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 	case verdict == verdictRevalidate && (f.local == nil || f.local.Loaded < e.Loaded):
 		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took})
 		c.revalidate(f.key, f.str, &e)
+		return true
+	case verdict == verdictStaleOnly && f.local.newerThan(&e) && now < f.local.Fresh:
+		c.settle(f, outcome[V]{kind: outcomeKept, entry: *f.local}) // nobody has removed the older one: ours stands
 		return true
 	case verdict == verdictStaleOnly:
 		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took, err: policy.refusal})

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/dewartest"
 )
 
 // The dial is turned while flights are under way.
@@ -267,6 +268,52 @@ func TestAFlightThatLooksWhileTheDialGoesDownLoadsNothing(t *testing.T) {
 					}
 					time.Sleep(10 * time.Second)
 					mustCount(t, o, "k", 1)
+				})
+			})
+		}
+	}
+}
+
+// A fill that failed leaves an older value in the remote tier than the local
+// one, which that is to confirm when LocalTTL is over.
+func TestAnOlderRemoteValueNeverReplacesTheLocalOne(t *testing.T) {
+	for _, level := range levels {
+		for how, read := range cellReads() {
+			t.Run(fmt.Sprint(how, level), func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					o := newOrigin(0)
+					cfg := localOnly(o)
+					unwritten := false
+					cfg.Remote = &dewartest.Chaos[string]{Remote: newServer(), Intercept: func(op string, _ []string) error {
+						if unwritten && op == "Fill" {
+							return dewartest.ErrDown
+						}
+						return nil
+					}}
+					cfg.LocalTTL, cfg.Stale.WhileRevalidate = time.Second, time.Hour
+					dial := dialled(&cfg)
+					c := open(t, cfg)
+					mustGet(t, c, "k", "k#1")
+					time.Sleep(cfg.TTL)
+					unwritten = true
+					mustGet(t, c, "k", "k#1") // and reload it
+					time.Sleep(2 * time.Second)
+					unwritten = false
+					mustCount(t, o, "k", 2)
+					dial.Set(level)
+					for range 3 {
+						if r, err := read(t, c, "k"); r.Value < "k#2" || err != nil {
+							t.Errorf("%+v, %v", r, err)
+						}
+						time.Sleep(2 * time.Second)
+					}
+					if level <= dewar.Protect {
+						mustBe(t, c, "k", "k#2", dewar.StatusHit, dewar.TierLocal)
+						mustCount(t, o, "k", 2)
+					}
+					if err := c.Wait(t.Context()); !errors.Is(err, dewartest.ErrDown) {
+						t.Error(err)
+					}
 				})
 			})
 		}

@@ -184,6 +184,7 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 			// what there was none of when SoftTimeout ended.
 			e := f.copy.Load()
 			switch v := judge(&c.rules, e, Clock(), n.readOptions); {
+			case r.seen.newerThan(e):
 			case v == verdictHit, v == verdictDue:
 				c.answer(r, e, StatusHit, TierRemote, nil)
 				return false
