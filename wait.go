@@ -166,8 +166,8 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 		over = timer.C
 	}
 	done := f.waiting()
-	var found <-chan struct{}
-	if c.rules.softTimeout > 0 || f.need.background || f.need.stale > StaleConfigured || n.stale > StaleConfigured {
+	var found <-chan struct{} // Refresh wants a load, not a value
+	if !n.origin && (c.rules.softTimeout > 0 || f.need.background || f.need.stale > StaleConfigured || n.stale > StaleConfigured) {
 		found = f.waitingForCopy()
 	}
 	for {
