@@ -189,6 +189,7 @@ func TestARefreshIsNotAnsweredWithWhatTheRemoteTierHas(t *testing.T) {
 							t.Errorf("%v after %v", err, time.Since(begun))
 						}
 						o.fail(errOrigin)
+						time.Sleep(50 * time.Millisecond) // it is written
 						if err := c.Refresh(t.Context(), "a"); !errors.Is(err, errOrigin) {
 							t.Error(err)
 						}
