@@ -64,7 +64,8 @@ func (c *Cache[K, V]) ask(fs []*flight[K, V], held *permit, call func(ctx contex
 // admit passes what stands before the origin: the dial, and the guard.
 func (a *asked[K, V]) admit(held *permit) (release func(), err error) {
 	c := a.c
-	if err := c.dialled.policy().pass(); err != nil {
+	policy := c.dialled.policy()
+	if err := policy.pass(); err != nil {
 		return nil, err
 	}
 	if held != nil {
@@ -78,11 +79,12 @@ func (a *asked[K, V]) admit(held *permit) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	// The dial may have been turned while this waited.
-	if err := c.dialled.policy().forbids(); err != nil {
-		a.permit.tell(ErrNotCounted, 0)
-		release()
-		return nil, err
+	if turned := c.dialled.policy(); turned != policy { // while this waited
+		if err := turned.pass(); err != nil {
+			a.permit.tell(ErrNotCounted, 0)
+			release()
+			return nil, err
+		}
 	}
 	if c.origin.retries != nil {
 		c.origin.retries.earn()
@@ -183,7 +185,7 @@ func (c *Cache[K, V]) allowed(fs []*flight[K, V]) []*flight[K, V] {
 
 // hopeless returns why no load would be let through, or nil.
 func (c *Cache[K, V]) hopeless() error {
-	if err := c.dialled.policy().forbids(); err != nil {
+	if err := c.dialled.policy().refuses(); err != nil {
 		return err
 	}
 	return c.origin.refuses()
