@@ -23,7 +23,8 @@ import (
 // works, and can be away or slow, in the time of a synctest bubble.
 type pipeRedis struct {
 	*miniredis.Miniredis
-	hook atomic.Pointer[server.Hook] // nil: none
+	hook  atomic.Pointer[server.Hook] // nil: none
+	asked atomic.Int64                // commands of clients
 
 	mu    sync.Mutex // mu guards these
 	away  bool
@@ -40,8 +41,11 @@ func newPipeRedis(t *testing.T) *pipeRedis {
 	conn.Close()
 	r.Server().SetPreHook(func(c *server.Peer, cmd string, args ...string) bool {
 		hook := r.hook.Load()
-		inScript := c.ClientName == "" // there the whole server is locked
-		return !inScript && hook != nil && (*hook)(c, cmd, args...)
+		if c.ClientName == "" { // a new connection, or a script, which has the whole server locked
+			return false
+		}
+		r.asked.Add(1)
+		return hook != nil && (*hook)(c, cmd, args...)
 	})
 	t.Cleanup(r.Close)
 	return r

@@ -50,7 +50,7 @@ const (
 // parseRecord does.
 var defconScript = newScript(`local v=redis.pcall('GETRANGE',KEYS[1],0,4095) ` +
 	`if type(v)=='table' then if not string.find(v.err,'WRONGTYPE',1,true) then return v end v='?' end ` +
-	`local r,id=string.match(v,'^dewar%-defcon/1 (%d+) (%x+) [1-5] ') r=tonumber(r or '0') ` +
+	`local r,id=string.match(v,'^dewar%-defcon/1 (%d+) (%x+) [1-5] ') r=tonumber(r or '') or 0 ` +
 	`if r>0 and r<4503599627370496 and #id==16 then if r>=tonumber(ARGV[1]) then return v end ` +
 	`elseif v~='' and ARGV[3]=='' then return v end ` +
 	`redis.call('SET',KEYS[1],ARGV[2]) return ARGV[2]`)
