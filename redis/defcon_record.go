@@ -21,8 +21,8 @@ import (
 // The revision is the time of the turn by Redis's clock, in Unix ms, and always
 // beyond every one that the writer knows; the id is 16 random hex digits; the
 // level is 1 to 5. The rest is for people: where it cannot be read, who and why
-// are not known. The form is documented and stable, so that
-// writers in other languages can turn the fleet.
+// are not known. The form is documented and stable: writers in other languages
+// may turn the fleet.
 //
 // Of two records the one with the higher revision is the newer. Redis holds one
 // at a time and puts another in its place only if that is newer, whoever sends

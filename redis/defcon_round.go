@@ -242,8 +242,15 @@ func (f *FleetDefcon) adopt(stored record) {
 	}
 }
 
+// turn turns the dial for the fleet. What the dial's owner has watch it, and his
+// log, run here, where nobody could recover.
 func (f *FleetDefcon) turn(to record) {
 	f.made++
+	defer func() {
+		if r := recover(); r != nil {
+			f.log.Error("dewar: what watches the DEFCON dial panicked", "panic", r)
+		}
+	}()
 	// The level is one: there is no error.
 	_ = f.dial.Turn(dewar.Turn{To: to.level, Who: to.who, Why: to.why, Via: dewar.ViaFleet})
 }
@@ -258,14 +265,14 @@ func (f *FleetDefcon) turn(to record) {
 //
 // The turn of 2 is the newer, and may have to wait long for Redis.
 func (f *FleetDefcon) holdTo() {
-	newest := f.last
 	f.mu.Lock()
-	if f.own != nil {
-		newest = newRecord(0, *f.own)
-	}
-	off := newest.level != 0 && newest.level != f.set && f.heard >= f.made
+	own, set, settled := f.own, f.set, f.heard >= f.made
 	f.mu.Unlock()
-	if off {
+	newest := f.last
+	if own != nil {
+		newest = newRecord(0, *own)
+	}
+	if settled && newest.level != 0 && newest.level != set {
 		f.turn(newest)
 	}
 }
@@ -286,16 +293,14 @@ func (f *FleetDefcon) tell(err error) {
 
 // lastWord tries once more to tell the fleet what it has not heard.
 func (f *FleetDefcon) lastWord() error {
-	if !f.silent() {
-		return nil
-	}
 	ctx, cancel := context.WithTimeout(context.Background(), f.timeout)
 	defer cancel()
-	err := f.round(ctx)
-	if !f.silent() {
-		return nil
+	for f.silent() {
+		if err := f.round(ctx); err != nil {
+			return fmt.Errorf("redistier: closed before the fleet has heard that the dial was turned to %v: %w", f.dial.Level(), err)
+		}
 	}
-	return fmt.Errorf("redistier: closed before the fleet has heard that the dial was turned to %v: %w", f.dial.Level(), err)
+	return nil
 }
 
 // silent reports whether a turn of this dial is still to be told.

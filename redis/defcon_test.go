@@ -258,6 +258,42 @@ func TestLevelSetBeforeSharing(t *testing.T) {
 	}
 }
 
+func TestDialsThatWereSetDifferentlyBeforeSharingAgree(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		var dials []*turnable
+		for i := range 3 {
+			d := aDial()
+			d.Set(dewar.Level(1 + i))
+			dials = append(dials, d.join(t, DefconConfig{Client: r.client(t)}))
+		}
+		time.Sleep(time.Second)
+		allAt(t, dewar.Lockdown, dewar.ViaCode, dials[1:]...)
+		allAt(t, dewar.Lockdown, "", dials[0])
+	})
+}
+
+// Whoever watches the dial runs on the goroutine that turns it, here ours.
+func TestPanicOfAWatcherDoesNotEndTheSharing(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		one, other := joined(t, r.client(t)), joined(t, r.client(t))
+		other.Watch(func(turn dewar.Turn) {
+			if turn.Via == dewar.ViaFleet {
+				panic("watcher")
+			}
+		})
+		for _, level := range []dewar.Level{dewar.Lockdown, dewar.Elevated} {
+			one.Set(level)
+			time.Sleep(time.Second)
+			if other.Level() != level {
+				t.Errorf("at %v, want %v", other.Level(), level)
+			}
+		}
+		if n := other.log.count("panic=watcher"); n == 0 {
+			t.Error("nobody was told")
+		}
+	})
+}
+
 func TestHostileWhoAndWhyStayBoundedAndOnOneLine(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *pipeRedis) {
 		one, other := joined(t, r.client(t)), joined(t, r.client(t))
