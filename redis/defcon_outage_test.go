@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -49,11 +51,10 @@ func TestDialsOutliveRedis(t *testing.T) {
 func TestLogIsNotToldOfEveryRoundTripThatIsLost(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *pipeRedis) {
 		one := joined(t, r.client(t))
-		rounds := 0
+		var rounds atomic.Int32
 		refuse := refuses("ERR not now", "GETRANGE")
 		r.before(func(c *server.Peer, cmd string, args ...string) bool {
-			rounds++
-			return rounds%toldAfter != 0 && refuse(c, cmd, args...)
+			return rounds.Add(1)%toldAfter != 0 && refuse(c, cmd, args...)
 		})
 		time.Sleep(time.Minute)
 		r.before(nil)
@@ -212,6 +213,28 @@ func TestTurnIsNewerThanWhatWasKnownWhateverRedissClockDoes(t *testing.T) {
 	})
 }
 
+func TestRevisionIsTheTimeOfTheTurnByRedissClock(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		for _, ahead := range []time.Duration{1000 * time.Hour, 2000 * time.Hour} {
+			link := &link{to: r}
+			one := joined(t, link.client(t))
+			stands := time.Now().Add(ahead)
+			r.SetTime(stands) // and it goes on showing that
+			link.cut()
+			one.by(t, dewar.Protect, "anna", "")
+			const away = 10 * time.Second
+			time.Sleep(away)
+			link.mend()
+			time.Sleep(back)
+			raw, _ := r.Get(one.fleet.key)
+			stored, _ := parseRecord(raw)
+			if before := stands.Sub(time.UnixMilli(int64(stored.revision))); before < away || before > away+back {
+				t.Errorf("%v before Redis's time when it was stored, want %v to %v", before, away, away+back)
+			}
+		}
+	})
+}
+
 func TestTurnOfTheSameMillisecondIsOneForAll(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *pipeRedis) {
 		var dials []*turnable
@@ -237,19 +260,18 @@ func TestTurnWhoseReplyIsLostIsTurnedOnce(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *pipeRedis) {
 		one, other, link := joined(t, r.client(t)), joined(t, r.client(t)), &link{to: r}
 		third := joined(t, link.client(t))
-		lost := 0
+		var lost atomic.Bool
 		r.before(func(c *server.Peer, cmd string, args ...string) bool {
-			if cmd != "EVAL" || lost > 0 {
+			if cmd != "EVAL" || lost.Swap(true) {
 				return false
 			}
-			lost++
 			r.Set(args[2], args[4]) // as the script does
 			c.Close()               // and then the connection breaks
 			return true
 		})
 		one.by(t, dewar.Protect, "anna", "")
 		time.Sleep(time.Second)
-		if lost != 1 {
+		if !lost.Load() {
 			t.Fatal("no reply was lost")
 		}
 		allAt(t, dewar.Protect, "anna", one, other, third)
@@ -265,10 +287,9 @@ func TestTurnWhoseReplyIsLostIsTurnedOnce(t *testing.T) {
 func TestTurnThatIsCarriedOutLateChangesNothing(t *testing.T) {
 	inBubble(t, func(t *testing.T, r *pipeRedis) {
 		one, other := joined(t, r.client(t)), joined(t, r.client(t))
-		late := 0
+		var late atomic.Bool
 		r.before(func(_ *server.Peer, cmd string, _ ...string) bool {
-			if cmd == "EVAL" && late == 0 {
-				late++
+			if cmd == "EVAL" && !late.Swap(true) {
 				time.Sleep(time.Minute)
 			}
 			return false
@@ -277,7 +298,7 @@ func TestTurnThatIsCarriedOutLateChangesNothing(t *testing.T) {
 		time.Sleep(time.Second)
 		other.by(t, dewar.Elevated, "bert", "")
 		time.Sleep(2 * time.Minute)
-		if late == 0 {
+		if !late.Load() {
 			t.Fatal("nothing was late")
 		}
 		allAt(t, dewar.Elevated, "bert", one, other)
@@ -309,6 +330,30 @@ func TestDialsTurnedByTwoPeopleAtAHundredHertzConverge(t *testing.T) {
 			if last := d.LastTurn(); last.Why != "999" {
 				t.Errorf("dial %d: %+v", i, last)
 			}
+		}
+	})
+}
+
+// What a round finds is older than a turn that was made while it asked.
+func TestTurnDuringARoundIsNotTurnedBack(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		one := joined(t, r.client(t))
+		time.Sleep(time.Second)
+		var once sync.Once
+		r.before(func(_ *server.Peer, cmd string, _ ...string) bool {
+			if cmd == "GETRANGE" {
+				once.Do(func() {
+					bert := newRecord(uint64(time.Now().UnixMilli()), dewar.Turn{To: dewar.Elevated, Who: "bert"})
+					r.Set(one.fleet.key, bert.text)
+					one.by(t, dewar.Protect, "anna", "")
+				})
+			}
+			return false
+		})
+		time.Sleep(time.Second)
+		allAt(t, dewar.Protect, "anna", one, joined(t, r.client(t)))
+		if n := len(one.heard()); n != 1 {
+			t.Errorf("turned %d times: %+v", n, one.heard())
 		}
 	})
 }
