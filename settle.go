@@ -104,7 +104,7 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if out.elsewhere {
 		c.lookSoonLocked(f, old, now)
 	}
-	if out.refused && !errors.Is(out.err, ErrDefcon) && now >= old.Fresh { // the dial turns with the next read
+	if out.refused && out.atOnce() && now >= old.Fresh {
 		f.shard.restLocked(f.str, now, out.err) // or each reader would look and ask anew
 	}
 	if out.refused && now < old.Fresh {
@@ -137,6 +137,13 @@ func (c *Cache[K, V]) dueAgainLocked(f *flight[K, V], old *Entry[V], now, wait i
 	again := *old
 	again.Due = min(later(now, wait), old.Fresh)
 	c.local.Set(f.str, again)
+}
+
+// atOnce reports whether a load was refused by what will refuse the next one
+// too, without a wait. The dial is none of that: it may be turned with the next
+// read.
+func (o *outcome[V]) atOnce() bool {
+	return errors.Is(o.err, ErrBreakerOpen) || errors.Is(o.err, errNoTurn)
 }
 
 // Between what bounds an entry that another process refreshes is due again, to
