@@ -130,7 +130,7 @@ func TestASharedBulkheadAndRateBoundAllCachesTogether(t *testing.T) {
 					}
 				}
 				wg.Wait()
-				if most := o.atOnce(); most > 5 {
+				if most := o.atOnce(); name == "slots" && most != 4 || most > 6 { // the rate lets 2 through at once
 					t.Errorf("%d at once", most)
 				}
 				if took := time.Since(begun); took < 4900*time.Millisecond || took > 5200*time.Millisecond {
