@@ -48,29 +48,30 @@ func (c *Cache[K, V]) ask(fs []*flight[K, V], held *permit, call func(ctx contex
 	}
 	defer release()
 	defer func() { finish(err) }()
-	err = ErrLoaderExited // unless the call returns or panics: only deferred functions see an exit
-	for repeated := false; ; repeated = true {
+	for repeated, again := false, true; again; repeated = true {
 		if !a.begin() {
 			err = context.Cause(ctx)
 			return
 		}
-		err = a.call(call, repeated)
-		if repeated || !a.permit.again(ctx, err) {
+		err = ErrLoaderExited // unless the call returns or panics: only deferred functions see an exit
+		if err = a.call(call, repeated); repeated {
 			return
 		}
+		again, err = a.again(err)
 	}
 }
 
 // admit passes what stands before the origin: the dial, and the guard.
 func (a *asked[K, V]) admit(held *permit) (release func(), err error) {
 	c := a.c
-	if err := c.dialled.policy().pass(); err != nil {
+	policy := c.dialled.policy()
+	if err := policy.pass(); err != nil {
 		return nil, err
 	}
 	if held != nil {
-		a.permit = *held // whoever got it releases it
-		release = func() {}
-		err = a.permit.resume(a.ctx)
+		release = func() {} // whoever got it releases it
+		err = held.resume(a.ctx)
+		a.permit = *held
 	} else {
 		a.permit, err = c.origin.admit(a.ctx, a.fs[0].need.chain)
 		release = a.permit.release
@@ -78,11 +79,12 @@ func (a *asked[K, V]) admit(held *permit) (release func(), err error) {
 	if err != nil {
 		return nil, err
 	}
-	// The dial may have been turned while this waited.
-	if err := c.dialled.policy().forbids(); err != nil {
-		a.permit.tell(ErrNotCounted, 0)
-		release()
-		return nil, err
+	if turned := c.dialled.policy(); turned != policy { // while this waited
+		if err := turned.pass(); err != nil {
+			a.permit.tell(ErrNotCounted, 0)
+			release()
+			return nil, err
+		}
 	}
 	if c.origin.retries != nil {
 		c.origin.retries.earn()
@@ -179,6 +181,20 @@ func (a *asked[K, V]) waiters() (all []context.Context) {
 	return all[:min(len(all), maxJoined)]
 }
 
+// again reports whether the call that ended with err is to be made once more,
+// and what its flights end with where it is not.
+func (a *asked[K, V]) again(err error) (bool, error) {
+	o := a.c.origin
+	if err == nil || a.ctx.Err() != nil || !o.repeats(err) {
+		return false, err
+	}
+	pause(a.ctx, o.retries.wait())
+	if a.ctx.Err() != nil {
+		return false, context.Cause(a.ctx)
+	}
+	return a.c.dialled.policy().pass() == nil && a.permit.renew(), err
+}
+
 // allowed settles flights that have no chance of a load, before they ask the
 // fleet for the right to one, and returns the others.
 func (c *Cache[K, V]) allowed(fs []*flight[K, V]) []*flight[K, V] {
@@ -194,7 +210,7 @@ func (c *Cache[K, V]) allowed(fs []*flight[K, V]) []*flight[K, V] {
 
 // hopeless returns why no load would be let through, or nil.
 func (c *Cache[K, V]) hopeless() error {
-	if err := c.dialled.policy().forbids(); err != nil {
+	if err := c.dialled.policy().refuses(); err != nil {
 		return err
 	}
 	return c.origin.refuses()

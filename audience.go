@@ -15,6 +15,7 @@ type member struct {
 	trace  *Trace
 	log    *slog.Logger
 	health func() health
+	run    func(do func()) bool // on a goroutine that Close waits for; false: closed, not run
 }
 
 // health is how the loads of a cache have gone so far.
@@ -47,6 +48,16 @@ func (a *audience) all() []*member {
 	return a.members
 }
 
+// run runs do on a goroutine that the Close of an open cache waits for. Where
+// there is none, nobody is left to be told of anything.
+func (a *audience) run(do func()) {
+	for _, m := range a.all() {
+		if m.run(do) {
+			return
+		}
+	}
+}
+
 // logger is that of the cache which has been there for longest: what is shared
 // is logged once.
 func (a *audience) logger() *slog.Logger {
@@ -68,6 +79,13 @@ func (d *deliveries[T]) add(event T) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.waiting = append(d.waiting, event)
+}
+
+// pending reports whether something waits that nobody is about to tell of.
+func (d *deliveries[T]) pending() bool {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return len(d.waiting) > 0 && !d.busy
 }
 
 // deliver tells of what waits, unless somebody else is at it: then that one

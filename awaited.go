@@ -92,6 +92,9 @@ func (a *awaited[K, V]) poll() {
 			asked = append(asked, f)
 		}
 	}
+	if c.dialled.policy().forbids() != nil { // another process's value will do, its lease will not
+		asked = c.allowed(c.consult(asked))
+	}
 	mine, waiting := c.tryLease(asked)
 	a.mu.Lock()
 	a.flights = append(a.flights, waiting...)

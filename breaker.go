@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"math"
 	"math/rand/v2"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -65,11 +66,18 @@ type Breaker struct {
 // CircuitBreaker is what Breaker.Use plugs in. Allow returns an error where no
 // call may be made (readers get [ErrBreakerOpen], which wraps it), or else a
 // function that is called once with how the call went: nil, the failure, or
-// [ErrNotCounted]. Both must be safe for concurrent use.
-// *gobreaker.TwoStepCircuitBreaker[T] of github.com/sony/gobreaker/v2 is one.
+// [ErrNotCounted]. Both must be safe for concurrent use, and must not block. A
+// panic of either is logged, and refuses nothing.
+// *gobreaker.TwoStepCircuitBreaker[T] of github.com/sony/gobreaker/v2 is one
+// (its IsExcluded should know ErrNotCounted). What Trace and Logger hear of its
+// state is what its State method says, where it has one like that; of others,
+// that they are open from a refusal until they let a call through.
 type CircuitBreaker interface {
 	Allow() (done func(error), err error)
 }
+
+// stateful is a CircuitBreaker that knows more of itself.
+type stateful interface{ State() gobreaker.State }
 
 func (b Breaker) check(p *problems, prefix string) {
 	p.check(!math.IsNaN(b.FailureRatio) && b.FailureRatio <= 1, "%sFailureRatio must be at most 1 (negative: no breaker), not %v", prefix, b.FailureRatio)
@@ -88,16 +96,30 @@ func (b Breaker) isSet() bool {
 		b.Window != 0 || b.OpenFor != 0 || b.Probes != 0 || b.Use != nil
 }
 
+// forEver is the longest of the durations that are multiplied, here and in
+// gobreaker, so that none overflows.
+const forEver = time.Duration(math.MaxInt64 / 4)
+
 func (b Breaker) withDefaults() Breaker {
 	b.FailureRatio = cmp.Or(b.FailureRatio, 0.25)
 	b.MinRequests = cmp.Or(b.MinRequests, 20)
-	b.Window = cmp.Or(b.Window, 10*time.Second)
-	b.OpenFor = cmp.Or(b.OpenFor, 5*time.Second)
+	b.Window = min(cmp.Or(b.Window, 10*time.Second), forEver)
+	b.OpenFor = min(cmp.Or(b.OpenFor, 5*time.Second), forEver)
 	b.Probes = cmp.Or(b.Probes, 3)
-	if b.Counts == nil {
-		b.Counts = countsAsFailure
-	}
 	return b
+}
+
+// isFailure asks Counts. One that panics has not said no.
+func (b Breaker) isFailure(err error) (yes bool) {
+	if b.Counts == nil {
+		return countsAsFailure(err)
+	}
+	defer func() {
+		if recover() != nil {
+			yes = true
+		}
+	}()
+	return b.Counts(err)
 }
 
 func countsAsFailure(err error) bool {
@@ -151,7 +173,9 @@ type breaker struct {
 	own    *gobreaker.TwoStepCircuitBreaker[struct{}] // nil: Breaker.Use
 	counts gobreaker.Counts                           // when ReadyToTrip last saw them; under the lock of own
 	failed atomic.Pointer[error]                      // the last failure
-	barred atomic.Bool                                // Breaker.Use has last refused
+
+	mu    sync.Mutex    // mu guards changes of users, so that they are told in order
+	users atomic.Uint32 // the BreakerState of Breaker.Use, as far as it is known
 
 	told deliveries[BreakerChange]
 }
@@ -163,6 +187,7 @@ func newBreaker(origin string, cfg Breaker, heard *audience) *breaker {
 	cfg = cfg.withDefaults()
 	b := &breaker{cfg: cfg, origin: origin, refusal: breakerOpen(origin), heard: heard}
 	if cfg.Use != nil {
+		b.users.Store(uint32(BreakerClosed))
 		return b
 	}
 	b.own = gobreaker.NewTwoStepCircuitBreaker[struct{}](gobreaker.Settings{
@@ -203,37 +228,57 @@ func stateOf(s gobreaker.State) BreakerState {
 	return BreakerOpen
 }
 
-// allow asks for the right to one call; done must be given to end.
-func (b *breaker) allow() (done func(error), err error) {
+// allow asks for the right to one call; done, if not nil, must be given to end.
+// A nested call that finds enough probes under way is a part of one of them:
+// were it refused, that one could not go well, and the breaker never close.
+func (b *breaker) allow(nested bool) (done func(error), err error) {
 	if b.own == nil {
 		return b.allowUsers()
 	}
 	done, err = b.own.Allow()
 	b.tell()
-	if err != nil {
-		return nil, b.refusal
+	switch {
+	case err == nil:
+		return done, nil
+	case nested && errors.Is(err, gobreaker.ErrTooManyRequests):
+		return nil, nil
 	}
-	return done, nil
+	return nil, b.refusal
 }
 
 func (b *breaker) allowUsers() (done func(error), err error) {
-	done, err = b.cfg.Use.Allow()
-	was, now := BreakerClosed, BreakerClosed
-	if b.barred.Swap(err != nil) {
-		was = BreakerOpen
-	}
+	err = b.guarded("Allow", func() error {
+		var refusal error
+		done, refusal = b.cfg.Use.Allow()
+		return refusal
+	})
 	if err != nil {
-		now, err = BreakerOpen, fmt.Errorf("%w: %w", b.refusal, err)
+		b.noteUsers(BreakerOpen)
+		return nil, fmt.Errorf("%w: %w", b.refusal, err)
 	}
-	if was != now {
-		change := BreakerChange{Origin: b.origin, From: was, To: now}
-		if failed := b.failed.Load(); now == BreakerOpen && failed != nil {
-			change.Err = *failed
-		}
-		b.told.add(change)
-		b.tell()
+	b.noteUsers(BreakerClosed)
+	return done, nil
+}
+
+// noteUsers notes what the user's breaker is doing: what it says itself, or
+// else what its last answer lets suppose.
+func (b *breaker) noteUsers(supposed BreakerState) {
+	b.mu.Lock()
+	defer b.tell()
+	defer b.mu.Unlock()
+	now := supposed
+	if s, ok := b.cfg.Use.(stateful); ok {
+		_ = b.guarded("State", func() error { now = stateOf(s.State()); return nil })
 	}
-	return done, err
+	was := BreakerState(b.users.Swap(uint32(now)))
+	if was == now {
+		return
+	}
+	change := BreakerChange{Origin: b.origin, From: was, To: now}
+	if failed := b.failed.Load(); now == BreakerOpen && failed != nil {
+		change.Err = *failed
+	}
+	b.told.add(change)
 }
 
 // end tells how a call went.
@@ -241,24 +286,29 @@ func (b *breaker) end(done func(error), err error, took time.Duration) {
 	switch {
 	case err == nil && b.cfg.SlowerThan > 0 && took > b.cfg.SlowerThan:
 		err = fmt.Errorf("dewar: the call took %v, longer than Breaker.SlowerThan (%v)", took, b.cfg.SlowerThan)
-	case err != nil && err != ErrNotCounted && (errors.Is(err, ErrClosed) || !b.isFailure(err)):
+	case err != nil && err != ErrNotCounted && (errors.Is(err, ErrClosed) || !b.cfg.isFailure(err)):
 		err = ErrNotCounted
 	}
 	if err != nil && err != ErrNotCounted {
 		b.failed.Store(&err)
 	}
-	done(err)
-	b.tell()
+	_ = b.guarded("done", func() error { done(err); return nil })
+	if b.own != nil {
+		b.tell()
+	} else {
+		b.noteUsers(b.state())
+	}
 }
 
-// isFailure asks Breaker.Counts. One that panics has not said no.
-func (b *breaker) isFailure(err error) (yes bool) {
+// guarded calls the user's breaker. One that panics has not refused: it must
+// not take down what it is to protect.
+func (b *breaker) guarded(method string, call func() error) error {
 	defer func() {
-		if recover() != nil {
-			yes = true
+		if p := recover(); p != nil {
+			b.heard.logger().Error("dewar: Breaker.Use panicked; the call counts as let through", "origin", b.origin, "in", method, "panic", p)
 		}
 	}()
-	return b.cfg.Counts(err)
+	return call()
 }
 
 func (b *breaker) state() BreakerState {
@@ -266,30 +316,33 @@ func (b *breaker) state() BreakerState {
 		defer b.tell() // time alone makes it half-open
 		return stateOf(b.own.State())
 	}
-	if b.barred.Load() {
-		return BreakerOpen
-	}
-	return BreakerClosed
+	return BreakerState(b.users.Load())
 }
 
 // shut reports whether no call has a chance. A user's breaker must be asked.
 func (b *breaker) shut() bool { return b.own != nil && b.state() == BreakerOpen }
 
-// tell tells of changes; it is called without any lock.
+// tell tells of changes, on a goroutine of its own: who has found one may have
+// flights in hand, or a slot, that a hook which uses the cache waits for. It is
+// called without any lock.
 func (b *breaker) tell() {
-	b.told.deliver(func(c BreakerChange) {
-		log := b.heard.logger()
-		switch c.To {
-		case BreakerOpen:
-			log.Warn("dewar: an origin's breaker opened; stale values and errors answer for it",
-				"origin", c.Origin, "from", c.From.String(), "calls", c.Calls, "failures", c.Failures, "error", c.Err)
-		default:
-			log.Log(noContext, slog.LevelInfo, "dewar: an origin's breaker is "+c.To.String(), "origin", c.Origin, "from", c.From.String())
+	if b.told.pending() {
+		b.heard.run(func() { b.told.deliver(b.announce) })
+	}
+}
+
+func (b *breaker) announce(c BreakerChange) {
+	log := b.heard.logger()
+	switch c.To {
+	case BreakerOpen:
+		log.Warn("dewar: an origin's breaker opened; stale values and errors answer for it",
+			"origin", c.Origin, "from", c.From.String(), "calls", c.Calls, "failures", c.Failures, "error", c.Err)
+	default:
+		log.Log(noContext, slog.LevelInfo, "dewar: an origin's breaker is "+c.To.String(), "origin", c.Origin, "from", c.From.String())
+	}
+	for _, m := range b.heard.all() {
+		if m.trace.BreakerChanged != nil {
+			m.trace.BreakerChanged(c)
 		}
-		for _, m := range b.heard.all() {
-			if m.trace.BreakerChanged != nil {
-				m.trace.BreakerChanged(c)
-			}
-		}
-	})
+	}
 }

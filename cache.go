@@ -86,7 +86,7 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 		c.origin = newOrigin(cfg.Name, cfg.Guard, c.rules.keep > 0 || cfg.Guard.Breaker.isSet())
 	}
 	c.dialled = newDialled(cfg.Defcon, cfg.Levels)
-	c.self = &member{trace: cfg.Trace, log: cfg.Logger, health: c.health}
+	c.self = &member{trace: cfg.Trace, log: cfg.Logger, health: c.health, run: c.tryRun}
 	if err := c.openLocal(); err != nil {
 		return nil, err
 	}
@@ -209,6 +209,19 @@ func (c *Cache[K, V]) goRun(do func()) {
 		defer c.wg.Done()
 		do()
 	}()
+}
+
+// tryRun is goRun for callers that are not counted; it runs nothing once the
+// cache is closed.
+func (c *Cache[K, V]) tryRun(do func()) bool {
+	if !c.table.enter() {
+		return false
+	}
+	go func() { // counted since enter
+		defer c.wg.Done()
+		do()
+	}()
+	return true
 }
 
 // Wait returns once the background writes to the remote tier that had begun

@@ -172,6 +172,12 @@ func (c *Cache[K, V]) inChunks(n int, do func(from, to int)) {
 // little different each time they are converted.
 const adoptSlack = int64(time.Millisecond)
 
+// newerThan reports whether e comes from a later load than what the remote tier
+// has; nil does not.
+func (e *Entry[V]) newerThan(remote *Entry[V]) bool {
+	return e != nil && e.Loaded > later(remote.Loaded, adoptSlack)
+}
+
 // answered takes in what the remote tier has for a flight and settles it if
 // that will do.
 func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool {
@@ -204,7 +210,8 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		return false
 	}
 	redraw(&c.rules, &e, found.Took)
-	o := f.need.readOptions
+	policy, o := c.dialled.policy(), f.need.readOptions
+	o.stale = policy.Stale // the dial may have been turned during the look
 	verdict := judge(&c.rules, &e, now, o)
 	switch {
 	case f.need.reload, f.need.origin:
@@ -226,15 +233,16 @@ func (c *Cache[K, V]) answered(f *flight[K, V], found *Found[V], now int64) bool
 		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took})
 		c.revalidate(f.key, f.str, &e)
 		return true
+	case verdict == verdictStaleOnly && f.local.newerThan(&e) && now < f.local.Fresh:
+		c.settle(f, outcome[V]{kind: outcomeKept, entry: *f.local}) // nobody has removed the older one: ours stands
+		return true
 	case verdict == verdictStaleOnly:
-		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took, err: c.dialled.policy().refusal})
+		c.settle(f, outcome[V]{kind: outcomeStale, entry: e, keep: true, remote: true, took: found.Took, err: policy.refusal})
 		return true
 	}
 	if !e.Negative() {
 		found := e // so that e stays off the heap where it is not needed
-		if first := f.copy.Swap(&found) == nil; first && f.copyFound != nil {
-			close(f.copyFound)
-		}
+		f.foundCopy(&found)
 	}
 	return false
 }
@@ -288,8 +296,9 @@ func (c *Cache[K, V]) rest(fs []*flight[K, V]) []*flight[K, V] {
 			s.mu.Lock()
 			fail := s.failing[f.str]
 			s.mu.Unlock()
-			if now := Clock(); fail.fallsBack && now < fail.until && canFallBack(&c.rules, e, now, f.need.readOptions) {
-				c.settle(f, outcome[V]{kind: outcomeFailed, err: fail.err, fallsBack: true, unasked: true})
+			if now := Clock(); now < fail.until && (fail.fallsBack && canFallBack(&c.rules, e, now, f.need.readOptions) ||
+				judge(&c.rules, e, now, f.need.readOptions).stale()) {
+				c.settle(f, outcome[V]{kind: outcomeFailed, err: fail.err, fallsBack: fail.fallsBack, unasked: true})
 				continue
 			}
 		}

@@ -41,13 +41,13 @@ type flight[K comparable, V any] struct {
 	settled  bool          // out is written and will not change
 	revoked  bool          // the origin took back what fence names: the key is marked until that is gone
 	done     chan struct{} // closed when over; nil while nobody waits
+	found    chan struct{} // closed when copy is set; nil while nobody waits for that
 
 	joined []context.Context // of readers that joined, at most maxJoined; none unless Trace.Load is there
 
 	// copy is what the remote tier has and this flight is to replace: stale, or
-	// due. copyFound is closed when it is set; nil where nobody waits for it.
-	copy      atomic.Pointer[Entry[V]]
-	copyFound chan struct{}
+	// due.
+	copy atomic.Pointer[Entry[V]]
 
 	out  outcome[V]  // to be read once over is true
 	over atomic.Bool // set under shard.mu
@@ -67,6 +67,31 @@ func (f *flight[K, V]) waiting() <-chan struct{} {
 		f.done = make(chan struct{})
 	}
 	return f.done
+}
+
+// waitingForCopy returns a channel that is closed once there is a copy.
+func (f *flight[K, V]) waitingForCopy() <-chan struct{} {
+	f.shard.mu.Lock()
+	defer f.shard.mu.Unlock()
+	if f.copy.Load() != nil {
+		return closedChan
+	}
+	if f.found == nil {
+		f.found = make(chan struct{})
+	}
+	return f.found
+}
+
+// foundCopy sets the copy and tells whoever waits for it.
+func (f *flight[K, V]) foundCopy(e *Entry[V]) {
+	if f.copy.Swap(e) != nil {
+		return
+	}
+	f.shard.mu.Lock()
+	defer f.shard.mu.Unlock()
+	if f.found != nil {
+		close(f.found)
+	}
 }
 
 // overLocked tells whoever waits. It is called once.

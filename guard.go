@@ -31,7 +31,8 @@ type Guard struct {
 
 	// LoadsPerSecond is how many calls of the origin may begin in a second.
 	// A reader's load that cannot have its turn within QueueTimeout is refused
-	// at once. Defaults to 0: unlimited.
+	// at once; refreshes and Preload wait for turns that readers leave.
+	// Defaults to 0: unlimited.
 	LoadsPerSecond float64
 
 	Breaker Breaker
@@ -51,6 +52,8 @@ type Origin struct {
 
 	queued  atomic.Int64  // loads waiting for a slot
 	limit   *rate.Limiter // nil: unlimited
+	sparing chan struct{} // who holds its element waits for a turn to spare
+	spoken  atomic.Int64  // such turns that background calls have not taken yet
 	breaker *breaker      // nil: none
 	retries *retryBudget  // nil: none
 
@@ -77,6 +80,7 @@ func newOrigin(name string, g Guard, breaks bool) *Origin {
 		name: name, guard: g,
 		slots:      make(chan struct{}, g.MaxConcurrent),
 		background: make(chan struct{}, g.MaxBackground),
+		sparing:    make(chan struct{}, 1),
 	}
 	if r := g.LoadsPerSecond; r > 0 {
 		o.limit = rate.NewLimiter(rate.Limit(r), max(1, int(r/10)))
@@ -125,6 +129,7 @@ func (o *Origin) Stats() OriginStats {
 type permit struct {
 	o          *Origin
 	background bool
+	spoken     bool        // it is one of Origin.spoken
 	borrowed   bool        // its slot is that of the load which this one is nested in
 	done       func(error) // tells the breaker how the call went; nil: there is none
 }
@@ -142,7 +147,7 @@ func (o *Origin) admit(ctx context.Context, outer *chain) (p permit, err error) 
 		return p, err
 	}
 	p = permit{o: o, borrowed: outer.holds(o)}
-	until := Clock() + int64(o.guard.QueueTimeout)
+	until := later(Clock(), int64(o.guard.QueueTimeout))
 	if err := o.turn(ctx, until); err != nil {
 		return p, err
 	}
@@ -158,32 +163,28 @@ func (o *Origin) admit(ctx context.Context, outer *chain) (p permit, err error) 
 	return p, nil
 }
 
+// errNoTurn is the ErrOverloaded of whoever did not even wait.
+var errNoTurn = fmt.Errorf("%w: none before that", ErrOverloaded)
+
 // turn waits for the rate limit. It takes no slot along, and does not wait for
-// what would come too late.
+// what would come too late. To reserve a turn and to give it back is no way to
+// find out: it is lost when another was reserved meanwhile, and a herd that is
+// refused would use up what there is for those that come after it.
 func (o *Origin) turn(ctx context.Context, until int64) error {
 	if o.limit == nil {
 		return nil
 	}
-	r := o.limit.Reserve()
-	wait := r.Delay()
-	if int64(wait) > until-Clock() {
-		r.Cancel()
-		return ErrOverloaded
-	}
-	if wait <= 0 {
+	o.queued.Add(1)
+	defer o.queued.Add(-1)
+	inTime, cancel := context.WithTimeout(ctx, time.Duration(until-Clock()))
+	defer cancel()
+	if o.limit.Wait(inTime) == nil {
 		return nil
 	}
-	return o.queue(ctx, func(done <-chan struct{}) bool {
-		timer := time.NewTimer(wait)
-		defer timer.Stop()
-		select {
-		case <-timer.C:
-			return true
-		case <-done:
-			r.Cancel()
-			return false
-		}
-	})
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
+	return errNoTurn
 }
 
 func (o *Origin) slot(ctx context.Context, until int64) error {
@@ -192,72 +193,101 @@ func (o *Origin) slot(ctx context.Context, until int64) error {
 		return nil
 	default:
 	}
-	late := false
-	err := o.queue(ctx, func(done <-chan struct{}) bool {
-		timer := time.NewTimer(time.Duration(until - Clock()))
-		defer timer.Stop()
-		select {
-		case o.slots <- struct{}{}:
-			return true
-		case <-timer.C:
-			late = true
-		case <-done:
-		}
-		return false
-	})
-	if late {
-		return ErrOverloaded
-	}
-	return err
-}
-
-// queue runs wait, which reports whether it got what it waited for before ctx
-// was done.
-func (o *Origin) queue(ctx context.Context, wait func(done <-chan struct{}) bool) error {
 	o.queued.Add(1)
 	defer o.queued.Add(-1)
-	if !wait(ctx.Done()) {
+	timer := time.NewTimer(time.Duration(until - Clock()))
+	defer timer.Stop()
+	select {
+	case o.slots <- struct{}{}:
+		return nil
+	case <-timer.C:
+		return ErrOverloaded
+	case <-ctx.Done():
 		return context.Cause(ctx)
 	}
-	return nil
 }
 
-// admitBackground waits for a slot for as long as ctx lives: background work
-// has queues of its own to wait in. The permit is not complete until it has
-// passed resume.
+// admitBackground waits for a slot, and for a turn to spare, for as long as ctx
+// lives: background work has queues of its own to wait in. The permit is not
+// complete until it has passed resume.
 func (o *Origin) admitBackground(ctx context.Context) (permit, error) {
 	select {
 	case o.background <- struct{}{}:
 	case <-ctx.Done():
 		return permit{}, context.Cause(ctx)
 	}
+	p := permit{o: o, background: true}
+	if p.spoken = o.limit != nil; p.spoken && !o.spare(ctx) {
+		<-o.background
+		return permit{}, context.Cause(ctx)
+	}
 	select {
 	case o.slots <- struct{}{}:
-		return permit{o: o, background: true}, nil
+		return p, nil
 	case <-ctx.Done():
+		p.turnOver()
 		<-o.background
 		return permit{}, context.Cause(ctx)
 	}
 }
 
-// resume completes a background permit when its call is about to begin. It
-// takes a turn only when there is one to spare: one taken in advance would be
-// a reader's.
+// spare waits until there is a turn that readers and other background calls
+// leave, and speaks for it. It takes none: one taken before it is known that a
+// call is needed would be a reader's.
+func (o *Origin) spare(ctx context.Context) bool {
+	select {
+	case o.sparing <- struct{}{}:
+	case <-ctx.Done():
+		return false
+	}
+	defer func() { <-o.sparing }()
+	for {
+		missing := float64(o.spoken.Load()+1) - o.limit.Tokens()
+		if missing <= 0 {
+			o.spoken.Add(1)
+			return true
+		}
+		pause(ctx, o.turnsTake(missing))
+		if ctx.Err() != nil {
+			return false
+		}
+	}
+}
+
+// turnsTake is how long it takes until there are so many turns, within bounds
+// that keep whoever asks again from asking too often or too late.
+func (o *Origin) turnsTake(turns float64) time.Duration {
+	seconds := min(turns/float64(o.limit.Limit()), 1)
+	return max(time.Duration(seconds*float64(time.Second)), time.Millisecond)
+}
+
+// resume completes a background permit when its call is about to begin. Where
+// readers have taken the turn that it spoke for, it waits for another.
 func (p *permit) resume(ctx context.Context) error {
+	defer p.turnOver()
 	o := p.o
 	if err := o.refuses(); err != nil {
 		return err
 	}
-	for until := Clock() + int64(o.guard.QueueTimeout); o.limit != nil && !o.limit.Allow(); {
-		if Clock() >= until {
+	for until := later(Clock(), int64(o.guard.QueueTimeout)); o.limit != nil && !o.limit.Allow(); {
+		left := time.Duration(until - Clock())
+		if left <= 0 {
 			return ErrOverloaded
 		}
-		pause(ctx, time.Duration(float64(time.Second)/float64(o.limit.Limit())))
+		pause(ctx, min(left, o.turnsTake(1)))
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
 	}
 	return p.ask()
+}
+
+// turnOver gives up the turn that a background permit spoke for.
+func (p *permit) turnOver() {
+	if p.spoken {
+		p.spoken = false
+		p.o.spoken.Add(-1)
+	}
 }
 
 // refuses returns ErrBreakerOpen while no call has a chance.
@@ -271,7 +301,7 @@ func (o *Origin) refuses() error {
 // ask asks the breaker.
 func (p *permit) ask() (err error) {
 	if p.o.breaker != nil {
-		p.done, err = p.o.breaker.allow()
+		p.done, err = p.o.breaker.allow(p.borrowed)
 	}
 	return err
 }
@@ -288,6 +318,7 @@ func (p *permit) release() {
 	if p.borrowed {
 		return
 	}
+	p.turnOver()
 	<-p.o.slots
 	if p.background {
 		<-p.o.background

@@ -83,6 +83,7 @@ func (c *Cache[K, V]) loadChunk(fs []*flight[K, V], held *permit) {
 	before := c.table.writes.Load()
 	var extra []storable[V]
 	c.ask(fs, held, func(ctx context.Context, begun int64) error {
+		clear(outs) // of the call that this one repeats
 		keys := make([]K, len(fs))
 		for i, f := range fs {
 			keys[i] = f.key

@@ -141,6 +141,15 @@ func (p *levelPolicy) forbids() error {
 	return nil
 }
 
+// refuses returns why a load that would begin now would not be let through, or
+// nil. It takes nothing.
+func (p *levelPolicy) refuses() error {
+	if p.Miss == MissThrottled && p.throttle.Tokens() < 1 {
+		return p.refusal
+	}
+	return p.forbids()
+}
+
 // pass takes the level's permission for one call of the origin.
 func (p *levelPolicy) pass() error {
 	if p.Miss == MissThrottled && !p.throttle.Allow() {

@@ -2,7 +2,7 @@ package dewar
 
 import (
 	"cmp"
-	"context"
+	"errors"
 	"math"
 	"math/rand/v2"
 	"sync"
@@ -14,7 +14,8 @@ import (
 //
 // What may be repeated is bounded by a budget, so that an origin in trouble
 // gets hardly more to do: a fraction of the calls, and no call is repeated that
-// the breaker or the rate limit would not let through.
+// the breaker, the rate limit or the dial would not let through. Panics are not
+// repeated, nor errors that are no failures to Breaker.Counts.
 type Retry struct {
 	// Idempotent says that Load and LoadMany may be called again. Defaults to
 	// false: no call is repeated.
@@ -32,7 +33,7 @@ type Retry struct {
 func (r Retry) check(p *problems, prefix string) {
 	p.check(!math.IsNaN(r.Budget) && r.Budget >= 0 && r.Budget <= 1, "%sBudget must be above 0 and at most 1, not %v", prefix, r.Budget)
 	p.notNegative(prefix+"Pause", r.Pause)
-	p.check(r.Idempotent || r.Budget == 0 && r.Pause == 0, "%sBudget and Pause need Idempotent: without it no call is repeated", prefix)
+	p.check(r.Idempotent || r.Budget == 0 && r.Pause == 0, "%sBudget and %[1]sPause need %[1]sIdempotent: without it no call is repeated", prefix)
 }
 
 // retryBudget earns a fraction of a repetition with every call, and spends one
@@ -50,7 +51,7 @@ type retryBudget struct {
 const maxEarned = 10
 
 func newRetryBudget(r Retry) *retryBudget {
-	return &retryBudget{budget: cmp.Or(r.Budget, 0.1), pause: cmp.Or(r.Pause, 20*time.Millisecond)}
+	return &retryBudget{budget: cmp.Or(r.Budget, 0.1), pause: min(cmp.Or(r.Pause, 20*time.Millisecond), forEver)}
 }
 
 func (b *retryBudget) earn() {
@@ -69,19 +70,22 @@ func (b *retryBudget) spend() bool {
 	return true
 }
 
-// again reports whether a call that ended with err may be made once more, and
-// takes what that needs; it sleeps a while before.
-func (p *permit) again(ctx context.Context, err error) bool {
-	o := p.o
-	if o.retries == nil || err == nil || ctx.Err() != nil {
+// repeats reports whether a call that failed with err may be made once more,
+// and spends what that costs.
+func (o *Origin) repeats(err error) bool {
+	if o.retries == nil {
 		return false
 	}
-	if o.breaker != nil && !o.breaker.isFailure(err) || !o.retries.spend() {
-		return false
-	}
-	pause(ctx, time.Duration(2*float64(o.retries.pause)*rand.Float64()))
-	if ctx.Err() != nil || o.limit != nil && !o.limit.Allow() {
-		return false
-	}
-	return p.ask() == nil
+	_, panicked := errors.AsType[*PanicError](err)
+	return !panicked && o.guard.Breaker.isFailure(err) && o.retries.spend()
+}
+
+// wait is how long the pause before a repetition is.
+func (b *retryBudget) wait() time.Duration {
+	return time.Duration(2 * rand.Float64() * float64(b.pause))
+}
+
+// renew makes the permit of a call that has ended one for its repetition.
+func (p *permit) renew() bool {
+	return (p.o.limit == nil || p.o.limit.Allow()) && p.ask() == nil
 }

@@ -120,8 +120,11 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if out.elsewhere {
 		c.lookSoonLocked(f, old, now)
 	}
-	if out.refused && errors.Is(out.err, ErrBreakerOpen) && now >= old.Fresh {
+	if out.refused && out.atOnce() && now >= old.Fresh {
 		f.shard.restLocked(f.str, now, out.err) // or each reader would look and ask anew
+	}
+	if out.refused && now < old.Fresh {
+		c.dueAgainLocked(f, old, now, c.rules.retryAfter-spread(c.rules.retryAfter))
 	}
 	if out.unasked || out.refused || errors.Is(out.err, ErrClosed) {
 		return // the origin was not asked
@@ -137,11 +140,26 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if c.rules.retryAfter < wait>>tries {
 		wait = c.rules.retryAfter << tries
 	}
-	wait -= int64(float64(wait) * 0.2 * rand.Float64())
+	wait -= spread(wait)
 	f.shard.failedLocked(f.str, now, wait, out.err, out.fallsBack)
+	c.dueAgainLocked(f, old, now, wait)
+}
+
+// spread is a random part, up to a fifth, of a wait.
+func spread(wait int64) int64 { return int64(float64(wait) * 0.2 * rand.Float64()) }
+
+// dueAgainLocked makes a fresh entry due after a wait, or when it turns stale.
+func (c *Cache[K, V]) dueAgainLocked(f *flight[K, V], old *Entry[V], now, wait int64) {
 	again := *old
 	again.Due = min(later(now, wait), old.Fresh)
 	c.local.Set(f.str, again)
+}
+
+// atOnce reports whether a load was refused by what will refuse the next one
+// too, without a wait. The dial is none of that: it may be turned with the next
+// read.
+func (o *outcome[V]) atOnce() bool {
+	return errors.Is(o.err, ErrBreakerOpen) || errors.Is(o.err, errNoTurn)
 }
 
 // Between what bounds an entry that another process refreshes is due again, to
@@ -163,9 +181,7 @@ func (c *Cache[K, V]) lookSoonLocked(f *flight[K, V], old *Entry[V], now int64) 
 		return // it is compared with the remote tier's anyway
 	}
 	wait := min(max((old.Fresh-now)/8, adoptMinWait), adoptMaxWait)
-	again := *old
-	again.Due = min(later(now, wait/2+rand.Int64N(wait)), old.Fresh)
-	c.local.Set(f.str, again)
+	c.dueAgainLocked(f, old, now, wait/2+rand.Int64N(wait))
 }
 
 // writeBehind hands the remote part of an outcome to the backfill. It reports

@@ -20,7 +20,11 @@ func testEntry() *Entry[string] {
 }
 
 func (v verdict) String() string {
-	return [...]string{"load", "fallback", "revalidate", "stale", "due", "hit", "negative"}[v]
+	return [...]string{
+		verdictLoad: "load", verdictFallback: "fallback", verdictAtOnce: "at once", verdictCheck: "check",
+		verdictRevalidate: "revalidate", verdictStale: "stale", verdictStaleOnly: "stale only", verdictDue: "due",
+		verdictHit: "hit", verdictNegative: "negative",
+	}[v]
 }
 
 func TestAtTheExactDeadlineAnEntryHasLeftTheEarlierAge(t *testing.T) {

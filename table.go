@@ -86,6 +86,7 @@ func (t *table[K, V]) of(key string) (*shard[K, V], int) {
 // need is what a caller asks of the flight that it joins or starts.
 type need struct {
 	readOptions
+	refusal    error // of the dial's level, with StaleOnly: why a stale value is not reloaded
 	origin     bool  // only a load will do: Refresh
 	background bool  // the bucket's and Preload's: joins nothing
 	preload    bool  // Preload's: waits where another process loads
@@ -193,9 +194,6 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 	f.key, f.str, f.need, f.begun, f.local = k, key, n, now, current
 	f.shard, f.stripe, f.superseded = s, uint8(stripe), superseded
 	f.writes, f.marked, f.state = t.writes.Load(), t.markedLocked(s, key), RemoteForeign
-	if t.rules.softTimeout > 0 || n.background || n.stale == StaleAtOnce {
-		f.copyFound = make(chan struct{})
-	}
 	s.flights[key] = f
 	t.wg.Add(1)
 	c.flight, c.own = f, true
@@ -362,11 +360,14 @@ func (s *shard[K, V]) failedLocked(key string, now, rest int64, err error, falls
 // loaded here, though the origin has not failed.
 const shortRest = int64(pollMaxWait) / 2
 
-// restLocked makes a stale key rest for a moment.
+// restLocked makes a stale key rest for a moment, unless it rests for longer.
 func (s *shard[K, V]) restLocked(key string, now int64, err error) {
 	s.sweepLocked(now)
-	fail := s.failing[key]
-	fail.until, fail.err, fail.fallsBack = later(now, shortRest), err, true
+	fail, until := s.failing[key], later(now, shortRest)
+	if fail.until >= until {
+		return
+	}
+	fail.until, fail.err, fail.fallsBack = until, err, true
 	s.failing[key] = fail
 }
 

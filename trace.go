@@ -38,8 +38,8 @@ type Trace struct {
 	RefreshDropped func()
 
 	// BreakerChanged is called when the breaker of the cache's origin has
-	// changed its state, on a goroutine that uses the origin; for one origin
-	// in order and one at a time.
+	// changed its state, on a goroutine of its own, which may use the cache;
+	// for one origin in order and one at a time.
 	BreakerChanged func(BreakerChange)
 
 	// DefconTurned is called when the cache's dial was turned, on a goroutine

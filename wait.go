@@ -35,9 +35,19 @@ func (r *read[K, V]) aged(now int64) Result[V] {
 // needs is what a read with these options asks for, at the dial's present
 // level.
 func (c *Cache[K, V]) needs(opts []ReadOption) need {
-	n := need{readOptions: gatherOptions(opts)}
-	n.stale = c.dialled.policy().Stale
+	n, policy := need{readOptions: gatherOptions(opts)}, c.dialled.policy()
+	if n.stale = policy.Stale; n.stale == StaleOnly {
+		n.refusal = policy.refusal
+	}
 	return n
+}
+
+// why is what the Result says of a stale value that is served for a verdict.
+func (n *need) why(v verdict) error {
+	if v == verdictStaleOnly {
+		return n.refusal
+	}
+	return nil
 }
 
 // start answers a read that missed the hit path from what the local tier has,
@@ -48,7 +58,7 @@ func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n *need, from *s
 	v := c.judge(r.str, r.seen, r.now, n.readOptions)
 	err := ctx.Err()
 	leaving := errors.Is(err, context.Canceled) && v.stale()
-	if !n.origin && !leaving && c.serve(r, r.seen, v, nil) {
+	if !n.origin && !leaving && c.serve(r, r.seen, v, n.why(v)) {
 		if v == verdictAtOnce && err == nil && r.now >= c.table.resting(r.str) {
 			if cl := c.table.claim(r.key, r.str, r.seen, nil, r.now, n, from); cl.own {
 				return cl.flight
@@ -79,7 +89,7 @@ func (c *Cache[K, V]) start(ctx context.Context, r *read[K, V], n *need, from *s
 	cl := c.table.claim(r.key, r.str, r.seen, r.wanting, now, n, from)
 	switch {
 	case cl.entry != nil:
-		c.serve(r, cl.entry, cl.verdict, cl.err)
+		c.serve(r, cl.entry, cl.verdict, cmp.Or(cl.err, n.why(cl.verdict)))
 	case cl.err != nil:
 		r.err = cl.err
 	default:
@@ -105,9 +115,7 @@ func (c *Cache[K, V]) serve(r *read[K, V], e *Entry[V], v verdict, why error) bo
 		c.answer(r, e, StatusStale, TierLocal, nil)
 	case verdictAtOnce:
 		c.answer(r, e, StatusStale, TierLocal, nil)
-	case verdictStaleOnly:
-		c.answer(r, e, StatusStale, TierLocal, c.dialled.policy().refusal)
-	case verdictStale:
+	case verdictStale, verdictStaleOnly:
 		c.answer(r, e, StatusStale, TierLocal, why)
 	case verdictNegative:
 		c.answer(r, e, StatusNegative, TierLocal, ErrNotFound)
@@ -158,13 +166,17 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 		defer timer.Stop()
 		over = timer.C
 	}
-	done, found := f.waiting(), f.copyFound
+	done := f.waiting()
+	var found <-chan struct{} // Refresh wants a load, not a value
+	if !n.origin && (c.rules.softTimeout > 0 || f.need.background || f.need.stale > StaleConfigured || n.stale > StaleConfigured) {
+		found = f.waitingForCopy()
+	}
 	for {
 		select {
 		case <-done:
 			return c.take(r, n)
 		case <-soft:
-			if c.fallBack(r, n, ErrTimeout) {
+			if c.fallBack(r, n, ErrTimeout, true) {
 				return false
 			}
 			soft, late = nil, true
@@ -172,26 +184,27 @@ func (c *Cache[K, V]) await(ctx context.Context, r *read[K, V], n *need) (again 
 			// What a refresh goes on to reload may be served at once, or be
 			// what there was none of when SoftTimeout ended.
 			e := f.copy.Load()
-			switch judge(&c.rules, e, Clock(), n.readOptions) {
-			case verdictHit, verdictDue:
+			switch v := judge(&c.rules, e, Clock(), n.readOptions); {
+			case r.seen.newerThan(e):
+			case v == verdictHit, v == verdictDue:
 				c.answer(r, e, StatusHit, TierRemote, nil)
 				return false
-			case verdictRevalidate, verdictAtOnce:
-				c.answer(r, e, StatusStale, TierRemote, nil)
+			case v.stale():
+				c.answer(r, e, StatusStale, TierRemote, n.why(v))
 				return false
 			}
-			if late && c.fallBack(r, n, ErrTimeout) {
+			if late && c.fallBack(r, n, ErrTimeout, true) {
 				return false
 			}
 			found = nil
 		case <-over:
-			if !c.fallBack(r, n, ErrTimeout) {
+			if !c.fallBack(r, n, ErrTimeout, true) {
 				r.err, r.flight = ErrTimeout, nil
 			}
 			return false
 		case <-ctx.Done():
 			err := ctx.Err()
-			if !errors.Is(err, context.DeadlineExceeded) || !c.fallBack(r, n, err) {
+			if !errors.Is(err, context.DeadlineExceeded) || !c.fallBack(r, n, err, true) {
 				r.err, r.flight = err, nil
 			}
 			return false
@@ -229,10 +242,10 @@ func (c *Cache[K, V]) take(r *read[K, V], n *need) (again bool) {
 	case outcomeNegative:
 		c.answer(r, &out.entry, StatusNegative, out.tier(), notFound(out.err))
 	case outcomeFailed:
-		if out.fallsBack && c.fallBack(r, n, out.err) {
+		if !errors.Is(out.err, ErrClosed) && c.fallBack(r, n, out.err, out.fallsBack) {
 			return false
 		}
-		if out.elsewhere { // nobody has asked for this reader
+		if out.elsewhere || out.unasked && !out.fallsBack { // nobody has asked for this reader
 			return c.startsOver(r)
 		}
 		r.result.Collapsed = !r.own
@@ -256,8 +269,9 @@ func (c *Cache[K, V]) startsOver(r *read[K, V]) bool {
 func (c *Cache[K, V]) lastly(r *read[K, V]) int64 { return later(r.now, int64(c.cfg.Flight.Timeout)) }
 
 // fallBack answers a read with the newest copy that may stand in for its
-// load, if there is one.
-func (c *Cache[K, V]) fallBack(r *read[K, V], n *need, why error) bool {
+// load, if there is one. accepted says that the load may be stood in for;
+// what is served at once was not to wait for it in the first place.
+func (c *Cache[K, V]) fallBack(r *read[K, V], n *need, why error, accepted bool) bool {
 	if n.origin {
 		return false // Refresh wants a load, not a value
 	}
@@ -275,14 +289,18 @@ func (c *Cache[K, V]) fallBack(r *read[K, V], n *need, why error) bool {
 		}
 	}
 	now := Clock()
-	if v := c.judge(r.str, best, now, n.readOptions); v == verdictHit || v == verdictDue {
+	switch v := c.judge(r.str, best, now, n.readOptions); {
+	case v.stale():
+		c.answer(r, best, StatusStale, tier, n.why(v))
+	case !accepted:
+		return false
+	case v == verdictHit, v == verdictDue:
 		c.answer(r, best, StatusHit, tier, nil) // Set while the load ran
-		return true
-	}
-	if !canFallBack(&c.rules, best, now, n.readOptions) {
+	case canFallBack(&c.rules, best, now, n.readOptions):
+		c.answer(r, best, StatusStale, tier, why)
+	default:
 		return false
 	}
-	c.answer(r, best, StatusStale, tier, why)
 	return true
 }
 

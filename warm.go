@@ -168,8 +168,7 @@ func (b *bucket[K, V]) load(keys []dueKey[K], s permit) {
 	keys = b.admitted(keys)
 	fs := c.claimAll(keys, false)
 	if c.hopeless() != nil { // another process may have reloaded them all the same
-		c.allowed(c.consult(fs))
-		return
+		fs = c.allowed(c.consult(fs))
 	}
 	rest := c.leaseRefresh(fs)
 	c.count.add(countRefreshed, len(rest))
@@ -181,11 +180,23 @@ func (b *bucket[K, V]) load(keys []dueKey[K], s permit) {
 func (b *bucket[K, V]) admitted(keys []dueKey[K]) (still []dueKey[K]) {
 	policy := b.c.dialled.policy()
 	for _, k := range keys {
-		if policy.admits(k.why) {
+		switch {
+		case policy.admits(k.why):
 			still = append(still, k)
+		case k.why == dueAhead:
+			b.c.dueAgain(k.str, k.loaded)
 		}
 	}
 	return still
+}
+
+// dueAgain takes back what due has done to an entry.
+func (c *Cache[K, V]) dueAgain(str string, loaded int64) {
+	if e := c.local.Get(str); e != nil && e.Loaded == loaded && e.Due == e.Fresh && c.rules.localTTL == 0 {
+		again := *e
+		again.Due = min(Clock(), e.Fresh)
+		c.table.replace(str, e, again)
+	}
 }
 
 func (b *bucket[K, V]) sleep(d time.Duration) {

@@ -165,6 +165,41 @@ func TestRefreshLoadsNowCollapsedAndWaits(t *testing.T) {
 	}
 }
 
+func TestARefreshIsNotAnsweredWithWhatTheRemoteTierHas(t *testing.T) {
+	for name, tiers := range tierings() {
+		for how, s := range map[string]dewar.Stale{
+			"":              {IfError: time.Hour},
+			", SoftTimeout": {IfError: time.Hour, SoftTimeout: 10 * time.Second},
+		} {
+			for _, level := range levels[:len(levels)-1] {
+				t.Run(fmt.Sprint(name, how, level), func(t *testing.T) {
+					synctest.Test(t, func(t *testing.T) {
+						o := newOrigin(0)
+						cfg := localOnly(o)
+						cfg.Stale = s
+						tiers(&cfg)
+						dial := dialled(&cfg)
+						c := open(t, cfg)
+						mustGet(t, c, "a", "a#1")
+						time.Sleep(time.Second)
+						dial.Set(level)
+						o.slow(time.Second)
+						begun := time.Now()
+						if err := c.Refresh(t.Context(), "a"); err != nil || time.Since(begun) < time.Second {
+							t.Errorf("%v after %v", err, time.Since(begun))
+						}
+						o.fail(errOrigin)
+						time.Sleep(50 * time.Millisecond) // it is written
+						if err := c.Refresh(t.Context(), "a"); !errors.Is(err, errOrigin) {
+							t.Error(err)
+						}
+					})
+				})
+			}
+		}
+	}
+}
+
 func TestARefreshThatFailsReturnsTheErrorAndKeepsTheOldValue(t *testing.T) {
 	forStale(t, dewar.Stale{IfError: time.Hour}, func(t *testing.T, c *cache, o *origin) {
 		mustGet(t, c, "b", "b#1")

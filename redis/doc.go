@@ -23,8 +23,9 @@
 // and a stamp that no other write has. Keys over 200 bytes are hashed. While a
 // value is being refreshed there is {<that key>}:r beside it for a few seconds.
 // Each name has a stream, {<prefix>}:stream:<name>, and its epoch's number,
-// {<prefix>}:epoch:<name>; both live for 7 days after they were last used. The
-// tier never lists keys.
+// {<prefix>}:epoch:<name>; both live for 7 days after they were last used. A
+// fleet that shares a dial has {<prefix>}:defcon:<name>, which stays. The tier
+// never lists keys.
 //
 // The times are on Redis's clock, asked for once a minute, because those of
 // processes may be hours apart.
@@ -76,6 +77,27 @@
 // A cache that is opened while Redis is away works from its origin and joins
 // when Redis is there. Until then its operations fail with ErrNotJoined at
 // once: no read waits.
+//
+// # A dial for the fleet
+//
+// [SharedDefcon] makes the [dewar.Defcon] of every process turn together. The
+// last turn is under one key, {<prefix>}:defcon:<name>:
+//
+//	dewar-defcon/1 <revision> <id> <level> {"who":"anna","why":"ad break"}
+//
+// The revision is the time of the turn by Redis's clock, in Unix milliseconds,
+// and the id 16 random hex digits. What is there is only ever replaced by a turn
+// with a higher revision, by a script that compares them, so that it does not
+// matter how often or how late a turn arrives: the fleet settles on the last. Each
+// process reads the key about three times a second, goes over to what is newer,
+// and puts back what it knows if Redis has lost it. Redis may be away for any
+// time: each dial stays where it is, can be turned, and tells its last turn, with
+// the revision of when it was made, once Redis is back.
+//
+// Other programs turn the fleet by one command, with the time and an id of their
+// own:
+//
+//	SET {dewar}:defcon:defcon "dewar-defcon/1 1772396100000 9f86d081884c7d65 3 {\"who\":\"deploy.sh\"}"
 //
 // # Failure modes
 //

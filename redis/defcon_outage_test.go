@@ -1,0 +1,519 @@
+package redistier
+
+import (
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/alicebob/miniredis/v2/server"
+	"github.com/dewarcache/dewar"
+	"github.com/redis/go-redis/v9"
+)
+
+// back is how long it takes to reach a Redis that is back: a client of go-redis
+// that could not dial tries again once a second.
+const back = 2 * time.Second
+
+func TestDialsOutliveRedis(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		one, other := joined(t, r.client(t)), joined(t, r.client(t))
+		one.by(t, dewar.Elevated, "anna", "")
+		time.Sleep(time.Second)
+
+		r.die()
+		time.Sleep(time.Minute)
+		allAt(t, dewar.Elevated, "anna", one, other)
+
+		one.by(t, dewar.Protect, "bert", "the origin is slow")
+		late := joined(t, r.client(t))
+		time.Sleep(time.Minute)
+		allAt(t, dewar.Protect, "bert", one) // at once
+		allAt(t, dewar.Elevated, "anna", other)
+		allAt(t, dewar.Normal, "", late) // it cannot know better
+
+		r.rise()
+		time.Sleep(back)
+		allAt(t, dewar.Protect, "bert", one, other, late)
+
+		for i, d := range []*turnable{one, other, late} {
+			if begins, ends := d.log.count("level cannot be shared"), d.log.count("level is shared again"); begins != 1 || ends != 1 {
+				t.Errorf("dial %d: told %d times that Redis is away, %d times that it is back", i, begins, ends)
+			}
+		}
+	})
+}
+
+// One round trip that is lost now and then is no outage.
+func TestLogIsNotToldOfEveryRoundTripThatIsLost(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		one := joined(t, r.client(t))
+		var rounds atomic.Int32
+		refuse := refuses("ERR not now", "GETRANGE")
+		r.before(func(c *server.Peer, cmd string, args ...string) bool {
+			return rounds.Add(1)%toldAfter != 0 && refuse(c, cmd, args...)
+		})
+		time.Sleep(time.Minute)
+		r.before(nil)
+		time.Sleep(time.Second)
+		if lines := one.log.lines(); len(lines) > 0 {
+			t.Errorf("%q", lines)
+		}
+	})
+}
+
+func TestLastTurnByTimePrevailsWheneverRedisIsReached(t *testing.T) {
+	type step struct {
+		dial int // whose dial is turned
+		to   dewar.Level
+	}
+	for name, c := range map[string]struct {
+		turns []step // a minute after each other, while links 0 and 1 are cut
+		first int    // whose link is mended first
+		last  int    // the turn that prevails
+		late  []int  // dials that hear of a turn after theirs when they reach Redis
+	}{
+		"one that was cut off, after another":          {[]step{{0, 1}, {1, 2}}, 0, 1, nil},
+		"one that was cut off, after another, swapped": {[]step{{0, 1}, {1, 2}}, 1, 1, []int{0}},
+		"the fleet, after one that was cut off":        {[]step{{0, 1}, {2, 3}}, 0, 1, []int{0}},
+		"one that was cut off, after the fleet":        {[]step{{2, 3}, {0, 1}}, 0, 1, nil},
+		"one that was cut off, the second time":        {[]step{{0, 1}, {2, 3}, {0, 4}}, 0, 2, nil},
+		"the fleet, between two that were cut off":     {[]step{{0, 1}, {2, 3}, {1, 4}}, 1, 2, []int{0}},
+		"the fleet, after two that were cut off":       {[]step{{0, 1}, {1, 4}, {2, 3}}, 1, 2, []int{0, 1}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *pipeRedis) {
+				var links []*link
+				var dials []*turnable
+				for range 4 {
+					links = append(links, &link{to: r})
+					dials = append(dials, joined(t, links[len(links)-1].client(t)))
+				}
+				dials[3].by(t, dewar.Elevated, "nobody", "")
+				time.Sleep(time.Second)
+				allAt(t, dewar.Elevated, "nobody", dials...)
+				links[0].cut()
+				links[1].cut()
+				for i, s := range c.turns {
+					dials[s.dial].by(t, s.to, fmt.Sprint("person ", i), "")
+					time.Sleep(time.Minute)
+				}
+				for _, i := range []int{c.first, 1 - c.first} {
+					links[i].mend()
+					time.Sleep(time.Minute)
+				}
+				allAt(t, c.turns[c.last].to, fmt.Sprint("person ", c.last), dials...)
+				for i, d := range dials {
+					want := 0
+					if slices.Contains(c.late, i) {
+						want = 1
+					}
+					if n := d.log.count("its level is taken"); n != want {
+						t.Errorf("dial %d was told %d times that it came too late, want %d", i, n, want)
+					}
+				}
+			})
+		})
+	}
+}
+
+func TestRedisThatLostTheLevelGetsItBack(t *testing.T) {
+	older := newRecord(7, dewar.Turn{To: dewar.Lockdown, Who: "before"}).text
+	for name, lose := range map[string]func(r *pipeRedis, key string){
+		"flushed":                        func(r *pipeRedis, _ string) { r.FlushAll() },
+		"deleted":                        func(r *pipeRedis, key string) { r.Del(key) },
+		"emptied":                        func(r *pipeRedis, key string) { r.Set(key, "") },
+		"back at what it was earlier":    func(r *pipeRedis, key string) { r.Set(key, older) },
+		"away, and back at what it was":  func(r *pipeRedis, key string) { r.die(); r.Set(key, older); time.Sleep(time.Minute); r.rise() },
+		"away, and started again, empty": func(r *pipeRedis, key string) { r.die(); r.FlushAll(); time.Sleep(time.Minute); r.rise() },
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *pipeRedis) {
+				one, other := joined(t, r.client(t)), joined(t, r.client(t))
+				one.by(t, dewar.Protect, "anna", "ad break")
+				time.Sleep(time.Second)
+				key := one.fleet.key
+				kept, _ := r.Get(key)
+
+				lose(r, key)
+				time.Sleep(back)
+				if now, _ := r.Get(key); now != kept {
+					t.Errorf("Redis has %q, want %q", now, kept)
+				}
+				allAt(t, dewar.Protect, "anna", one, other, joined(t, r.client(t)))
+				for i, d := range []*turnable{one, other} {
+					if n := len(d.heard()); n != 1 {
+						t.Errorf("dial %d turned %d times: %+v", i, n, d.heard())
+					}
+				}
+				if n := one.log.count("has it back") + other.log.count("has it back"); n != 1 {
+					t.Errorf("told %d times", n)
+				}
+			})
+		})
+	}
+}
+
+// The fleet goes to what the one knows that knows most, whoever is first.
+func TestProcessesThatKnowDifferentLevelsOfARedisThatLostAllConverge(t *testing.T) {
+	for _, first := range []int{0, 1} {
+		inBubble(t, func(t *testing.T, r *pipeRedis) {
+			links := []*link{{to: r}, {to: r}}
+			dials := []*turnable{joined(t, links[0].client(t)), joined(t, links[1].client(t))}
+			dials[0].by(t, dewar.Degraded, "anna", "")
+			time.Sleep(time.Second)
+			links[0].cut()
+			dials[1].by(t, dewar.Protect, "bert", "")
+			time.Sleep(time.Second)
+			links[1].cut()
+			r.FlushAll()
+			for _, i := range []int{first, 1 - first} {
+				links[i].mend()
+				time.Sleep(time.Minute)
+			}
+			allAt(t, dewar.Protect, "bert", append(dials, joined(t, r.client(t)))...)
+		})
+	}
+}
+
+// What was turned after the loss is not undone by who remembers what was lost.
+func TestTurnOfOneWhoKnowsNothingPrevailsOverWhatRedisLost(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		far := &link{to: r}
+		old := joined(t, far.client(t))
+		for i := range 5 {
+			old.by(t, dewar.Level(1+i), "anna", "")
+			time.Sleep(time.Second)
+		}
+		far.cut()
+		r.FlushAll()
+		late := joined(t, r.client(t))
+		late.by(t, dewar.Protect, "bert", "")
+		time.Sleep(time.Second)
+		far.mend()
+		time.Sleep(back)
+		allAt(t, dewar.Protect, "bert", old, late)
+	})
+}
+
+func TestTurnIsNewerThanWhatWasKnownWhateverRedissClockDoes(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		one, other := joined(t, r.client(t)), joined(t, r.client(t))
+		for i, ahead := range []time.Duration{0, 1000 * time.Hour, 0, -1000 * time.Hour, -2000 * time.Hour, time.Hour} {
+			r.SetTime(time.Now().Add(ahead))
+			dial, level := []*turnable{one, other}[i%2], dewar.Level(1+i%5)
+			who := fmt.Sprint("person ", i)
+			dial.by(t, level, who, "")
+			time.Sleep(time.Second)
+			allAt(t, level, who, one, other)
+		}
+	})
+}
+
+func TestRevisionIsTheTimeOfTheTurnByRedissClock(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		for _, ahead := range []time.Duration{1000 * time.Hour, 2000 * time.Hour} {
+			link := &link{to: r}
+			one := joined(t, link.client(t))
+			stands := time.Now().Add(ahead)
+			r.SetTime(stands) // and it goes on showing that
+			link.cut()
+			one.by(t, dewar.Protect, "anna", "")
+			const away = 10 * time.Second
+			time.Sleep(away)
+			link.mend()
+			time.Sleep(back)
+			raw, _ := r.Get(one.fleet.key)
+			stored, _ := parseRecord(raw)
+			if before := stands.Sub(time.UnixMilli(int64(stored.revision))); before < away || before > away+back {
+				t.Errorf("%v before Redis's time when it was stored, want %v to %v", before, away, away+back)
+			}
+		}
+	})
+}
+
+func TestTurnOfTheSameMillisecondIsOneForAll(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		var dials []*turnable
+		for range 5 {
+			dials = append(dials, joined(t, r.client(t)))
+		}
+		time.Sleep(time.Second)
+		for i, d := range dials {
+			d.by(t, dewar.Level(1+i), fmt.Sprint("person ", i), "")
+		}
+		time.Sleep(time.Second)
+		allAt(t, dials[0].Level(), dials[0].LastTurn().Who, dials...)
+		// Of one process the last counts, also within a millisecond.
+		dials[0].by(t, dewar.Lockdown, "anna", "")
+		dials[0].by(t, dewar.Elevated, "anna", "a mistake")
+		time.Sleep(time.Second)
+		allAt(t, dewar.Elevated, "anna", dials...)
+	})
+}
+
+// The first command may have been carried out although nobody heard so.
+func TestTurnWhoseReplyIsLostIsTurnedOnce(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		one, other, link := joined(t, r.client(t)), joined(t, r.client(t)), &link{to: r}
+		third := joined(t, link.client(t))
+		var lost atomic.Bool
+		r.before(func(c *server.Peer, cmd string, args ...string) bool {
+			if cmd != "EVAL" || lost.Swap(true) {
+				return false
+			}
+			r.Set(args[2], args[4]) // as the script does
+			c.Close()               // and then the connection breaks
+			return true
+		})
+		one.by(t, dewar.Protect, "anna", "")
+		time.Sleep(time.Second)
+		if !lost.Load() {
+			t.Fatal("no reply was lost")
+		}
+		allAt(t, dewar.Protect, "anna", one, other, third)
+		for i, d := range []*turnable{one, other, third} {
+			if n := len(d.heard()); n != 1 {
+				t.Errorf("dial %d turned %d times", i, n)
+			}
+		}
+	})
+}
+
+// A command that was on its way for a minute does not undo what came after it.
+func TestTurnThatIsCarriedOutLateChangesNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		one, other := joined(t, r.client(t)), joined(t, r.client(t))
+		var late atomic.Bool
+		r.before(func(_ *server.Peer, cmd string, _ ...string) bool {
+			if cmd == "EVAL" && !late.Swap(true) {
+				time.Sleep(time.Minute)
+			}
+			return false
+		})
+		one.by(t, dewar.Lockdown, "anna", "")
+		time.Sleep(time.Second)
+		other.by(t, dewar.Elevated, "bert", "")
+		time.Sleep(2 * time.Minute)
+		if !late.Load() {
+			t.Fatal("nothing was late")
+		}
+		allAt(t, dewar.Elevated, "bert", one, other)
+		if n := len(other.heard()); n != 2 {
+			t.Errorf("turned %d times: %+v", n, other.heard())
+		}
+	})
+}
+
+func TestDialsTurnedByTwoPeopleAtAHundredHertzConverge(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		dials := []*turnable{joined(t, r.client(t)), joined(t, r.client(t)), joined(t, r.client(t))}
+		done := make(chan struct{})
+		for p := range 2 {
+			go func() { // waited for below
+				for i := range 1000 {
+					dials[p].by(t, dewar.Level(1+(i+p)%5), fmt.Sprint("person ", p), fmt.Sprint(i))
+					time.Sleep(10*time.Millisecond + time.Duration(p)*77*time.Microsecond)
+				}
+				done <- struct{}{}
+			}()
+		}
+		<-done
+		<-done
+		time.Sleep(time.Second)
+		// Person 1 was slower, so his last turn is the last.
+		allAt(t, dewar.Level(1+(999+1)%5), "person 1", dials...)
+		for i, d := range dials {
+			if last := d.LastTurn(); last.Why != "999" {
+				t.Errorf("dial %d: %+v", i, last)
+			}
+		}
+	})
+}
+
+// What a round finds is older than a turn that was made while it asked.
+func TestTurnDuringARoundIsNotTurnedBack(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		one := joined(t, r.client(t))
+		time.Sleep(time.Second)
+		var once sync.Once
+		r.before(func(_ *server.Peer, cmd string, _ ...string) bool {
+			if cmd == "GETRANGE" {
+				once.Do(func() {
+					bert := newRecord(uint64(time.Now().UnixMilli()), dewar.Turn{To: dewar.Elevated, Who: "bert"})
+					r.Set(one.fleet.key, bert.text)
+					one.by(t, dewar.Protect, "anna", "")
+				})
+			}
+			return false
+		})
+		time.Sleep(time.Second)
+		allAt(t, dewar.Protect, "anna", one, joined(t, r.client(t)))
+		if n := len(one.heard()); n != 1 {
+			t.Errorf("turned %d times: %+v", n, one.heard())
+		}
+	})
+}
+
+// The interleaving at holdTo, with Redis away afterwards: what was turned here
+// last is what the dial shows meanwhile.
+func TestTurnThatCrossesOneOfTheFleetHolds(t *testing.T) {
+	for _, away := range []bool{false, true} {
+		inBubble(t, func(t *testing.T, r *pipeRedis) {
+			one := aDial()
+			crossing := make(chan struct{})
+			one.Watch(func(turn dewar.Turn) {
+				if turn.Who == "anna" {
+					<-crossing // whoever turns the dial next need not wait for this
+				}
+			})
+			one.join(t, DefconConfig{Client: r.client(t)}) // hears of turns after that
+			other := joined(t, r.client(t))
+			time.Sleep(time.Second)
+
+			turned := make(chan struct{})
+			go func() { // waited for below
+				one.by(t, dewar.Protect, "anna", "")
+				close(turned)
+			}()
+			time.Sleep(time.Millisecond)
+			other.by(t, dewar.Elevated, "bert", "")
+			time.Sleep(time.Second)
+			allAt(t, dewar.Elevated, "bert", one, other) // anna's has not been heard of
+			if away {
+				r.die()
+			}
+			close(crossing)
+			<-turned
+			time.Sleep(time.Second)
+			if away {
+				allAt(t, dewar.Protect, "anna", one)
+				r.rise()
+				time.Sleep(back)
+			}
+			// Both by Redis's clock: bert turned after anna.
+			allAt(t, one.Level(), one.LastTurn().Who, one, other)
+		})
+	}
+}
+
+func TestRedisThatRefusesCommands(t *testing.T) {
+	const denied = "NOPERM User default has no permissions to run this command"
+	const full = "OOM command not allowed when used memory > 'maxmemory'."
+	for name, c := range map[string]struct {
+		text   string
+		cmds   []string
+		shared bool // turns of the one still reach the other
+		heeds  bool // the one still hears of others' turns
+	}{
+		"may not ask for the time": {denied, []string{"TIME"}, true, true},
+		"may not write":            {denied, []string{"EVAL"}, false, true},
+		"may not read":             {denied, []string{"GETRANGE"}, true, false},
+		"Redis is full":            {full, []string{"EVAL"}, false, true},
+		"Redis is loading":         {"LOADING Redis is loading the dataset in memory", []string{"GETRANGE", "EVAL", "TIME"}, false, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *pipeRedis) {
+				// Only the one is refused: it comes under another name.
+				o := piped(r.dial)
+				o.ClientName = "refused"
+				rdb := redis.NewClient(o)
+				t.Cleanup(func() { rdb.Close() })
+				one, other := joined(t, rdb), joined(t, r.client(t))
+				time.Sleep(time.Second)
+				refuse := refuses(c.text, c.cmds...)
+				r.before(func(p *server.Peer, cmd string, args ...string) bool {
+					return p.ClientName == "refused" && refuse(p, cmd, args...)
+				})
+				one.by(t, dewar.Protect, "anna", "")
+				time.Sleep(10 * time.Second)
+				if shared := other.Level() == dewar.Protect; shared != c.shared {
+					t.Errorf("shared: %v", shared)
+				}
+				allAt(t, dewar.Protect, "anna", one)
+				other.by(t, dewar.Elevated, "bert", "")
+				time.Sleep(10 * time.Second)
+				if heeds := one.Level() == dewar.Elevated; heeds != c.heeds {
+					t.Errorf("heeds others: %v", heeds)
+				}
+				if n := one.log.count("level cannot be shared"); n > 1 {
+					t.Errorf("told %d times", n)
+				}
+				r.before(nil)
+				time.Sleep(time.Second)
+				allAt(t, dewar.Elevated, "bert", one, other)
+			})
+		})
+	}
+}
+
+func TestCloseTellsOfATurnThatTheFleetHasNotHeardOf(t *testing.T) {
+	for name, c := range map[string]struct {
+		before func(t *testing.T, r *pipeRedis, turn func())
+		want   string // in the error; "": none
+		level  dewar.Level
+	}{
+		"nothing was turned":          {func(_ *testing.T, r *pipeRedis, _ func()) { r.die() }, "", 5},
+		"it has heard":                {func(_ *testing.T, r *pipeRedis, turn func()) { turn(); time.Sleep(time.Second); r.die() }, "", 2},
+		"it hears at the last moment": {func(_ *testing.T, _ *pipeRedis, turn func()) { turn() }, "", 2},
+		"it hears of what could not be told before": {func(_ *testing.T, r *pipeRedis, turn func()) {
+			r.die()
+			turn()
+			time.Sleep(50 * time.Millisecond)
+			r.rise()
+		}, "", 2},
+		"Redis is away": {func(_ *testing.T, r *pipeRedis, turn func()) {
+			r.die()
+			turn()
+			time.Sleep(time.Minute)
+		}, "turned to protect", 5},
+		"Redis hangs": {func(_ *testing.T, r *pipeRedis, turn func()) {
+			r.before(stalls(time.Minute, "GETRANGE", "TIME", "EVAL"))
+			turn()
+			time.Sleep(time.Second)
+		}, "turned to protect", 5},
+		"Redis is full": {func(_ *testing.T, r *pipeRedis, turn func()) {
+			r.before(refuses("OOM command not allowed", "EVAL"))
+			turn()
+			time.Sleep(time.Second)
+		}, "OOM", 5},
+	} {
+		t.Run(name, func(t *testing.T) {
+			inBubble(t, func(t *testing.T, r *pipeRedis) {
+				one := joined(t, r.client(t))
+				time.Sleep(time.Second)
+				c.before(t, r, func() { one.by(t, dewar.Protect, "anna", "") })
+				began := time.Now()
+				err := one.fleet.Close()
+				if took := time.Since(began); took > 2*defaultTimeout {
+					t.Errorf("closed after %v", took)
+				}
+				if c.want == "" && err != nil || c.want != "" && (err == nil || !strings.Contains(err.Error(), c.want)) {
+					t.Errorf("error %v, want %q", err, c.want)
+				}
+				if again := one.fleet.Close(); again != err {
+					t.Errorf("then %v", again)
+				}
+				r.rise()
+				r.before(nil)
+				asked := r.asked.Load()
+				one.by(t, dewar.Degraded, "carl", "on its own")
+				time.Sleep(time.Hour)
+				if n := r.asked.Load() - asked; n > 0 {
+					t.Errorf("%d commands after Close", n)
+				}
+				allAt(t, dewar.Degraded, "carl", one)
+				r.FlushAll() // of what hung and was carried out since
+				if c.level != 5 {
+					return
+				}
+				if late := joined(t, r.client(t)); late.Level() != c.level {
+					t.Errorf("the fleet is at %v, want %v", late.Level(), c.level)
+				}
+			})
+		})
+	}
+}
