@@ -8,27 +8,6 @@ import (
 	dto "github.com/prometheus/client_model/go"
 )
 
-// histogramFamily is the histograms of one name, one for each cache.
-type histogramFamily struct {
-	desc     *prometheus.Desc
-	from, to int // classic buckets end at 2^from to 2^to
-	of       func(*dewar.Stats) *dewar.Histogram
-}
-
-func newHistogram(name, help string, from, to int, of func(*dewar.Stats) *dewar.Histogram) histogramFamily {
-	return histogramFamily{prometheus.NewDesc("dewar_"+name, help, []string{"cache"}, nil), from, to, of}
-}
-
-var histograms = []histogramFamily{
-	newHistogram("load_seconds", "Duration of calls of the origin.", -10, 4, func(s *dewar.Stats) *dewar.Histogram { return &s.LoadTime }),
-	newHistogram("wait_seconds", "How long reads waited that had to wait for a flight.", -10, 4, func(s *dewar.Stats) *dewar.Histogram { return &s.WaitTime }),
-	newHistogram("serve_age_seconds", "Age of values served off the hit path.", -4, 14, func(s *dewar.Stats) *dewar.Histogram { return &s.ServeAge }),
-	newHistogram("stale_age_seconds", "Age of stale values served.", -2, 16, func(s *dewar.Stats) *dewar.Histogram { return &s.StaleAge }),
-	newHistogram("load_keys", "Keys of a call of the origin.", 0, 10, func(s *dewar.Stats) *dewar.Histogram { return &s.BatchSize }),
-	newHistogram("fill_seconds", "Duration of round trips that write to the remote tier.", -12, 1, func(s *dewar.Stats) *dewar.Histogram { return &s.FillTime }),
-	newHistogram("backfill_delay_seconds", "From the end of a load until its value was written to the remote tier.", -12, 4, func(s *dewar.Stats) *dewar.Histogram { return &s.BackfillDelay }),
-}
-
 // dewar's buckets end at powers of the fourth root of two, as those of schema 2
 // do. The first, up to about a microsecond, is the zero bucket here.
 const (
@@ -41,7 +20,7 @@ const (
 // histogramMetric has classic and native buckets, which no constructor of
 // client_golang makes of counts.
 type histogramMetric struct {
-	family *histogramFamily
+	family *histogram
 	cache  string
 	seen   dewar.Histogram
 }
@@ -62,7 +41,7 @@ func (m *histogramMetric) Write(out *dto.Metric) error {
 
 func (m *histogramMetric) classic(h *dto.Histogram) {
 	sum, next := uint64(0), 0
-	for e := m.family.from; e <= m.family.to; e++ {
+	for e := m.family.From; e <= m.family.To; e++ {
 		for ; next <= offset+octave*e; next++ {
 			sum += m.seen.Buckets[next]
 		}
