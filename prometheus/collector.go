@@ -1,0 +1,127 @@
+package dewarprom
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"sync"
+
+	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/internal/metrics"
+	"github.com/prometheus/client_golang/prometheus"
+)
+
+// Cache is a *dewar.Cache of any key and value.
+type Cache interface {
+	Name() string
+	Stats() dewar.Stats
+}
+
+// Collector collects the metrics of caches. It implements
+// prometheus.Collector, and is safe for concurrent use.
+type Collector struct {
+	mu     sync.Mutex // mu guards caches
+	caches map[string]Cache
+}
+
+// NewCollector collects the metrics of caches; of two with one name the later
+// is told.
+func NewCollector(caches ...Cache) *Collector {
+	c := &Collector{caches: make(map[string]Cache, len(caches))}
+	for _, cache := range caches {
+		c.caches[cache.Name()] = cache
+	}
+	return c
+}
+
+// Add adds a cache. It is an error if there is another with its name, whose
+// series would be the same.
+func (c *Collector) Add(cache Cache) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	name := cache.Name()
+	if there := c.caches[name]; there != nil && there != cache {
+		return fmt.Errorf("dewarprom: there is a cache %q already: remove it first, or give this one another Config.Name", name)
+	}
+	c.caches[name] = cache
+	return nil
+}
+
+// Remove removes a cache, such as one that is closed; its series end.
+func (c *Collector) Remove(cache Cache) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.caches[cache.Name()] == cache {
+		delete(c.caches, cache.Name())
+	}
+}
+
+// family and histogram are those of the list, with their descriptions.
+type family struct {
+	*metrics.Family
+	desc *prometheus.Desc
+	kind prometheus.ValueType
+}
+
+type histogram struct {
+	*metrics.HistogramFamily
+	desc *prometheus.Desc
+}
+
+var families, histograms = described()
+
+func described() (fs []family, hs []histogram) {
+	for i := range metrics.Families {
+		f := family{Family: &metrics.Families[i], kind: prometheus.GaugeValue}
+		if f.Counts {
+			f.kind = prometheus.CounterValue
+		}
+		subject := "cache"
+		if f.Of == metrics.OfOrigin {
+			subject = "origin"
+		}
+		f.desc = prometheus.NewDesc("dewar_"+f.Name, f.Help, append([]string{subject}, f.Labels...), nil)
+		fs = append(fs, f)
+	}
+	for i := range metrics.Histograms {
+		h := histogram{HistogramFamily: &metrics.Histograms[i]}
+		h.desc = prometheus.NewDesc("dewar_"+h.Name, h.Help, []string{"cache"}, nil)
+		hs = append(hs, h)
+	}
+	return fs, hs
+}
+
+// Describe implements prometheus.Collector.
+func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
+	for _, f := range families {
+		descs <- f.desc
+	}
+	for _, h := range histograms {
+		descs <- h.desc
+	}
+}
+
+// Collect implements prometheus.Collector. Nobody is kept waiting for it.
+func (c *Collector) Collect(out chan<- prometheus.Metric) {
+	c.mu.Lock()
+	caches := slices.Collect(maps.Values(c.caches))
+	c.mu.Unlock()
+	for cache, s := range metrics.Subjects(slices.Values(caches)) {
+		for _, f := range families {
+			if !s.Has(f.Family) {
+				continue
+			}
+			subject := cache.Name()
+			if f.Of == metrics.OfOrigin {
+				subject = s.Origin.Name
+			}
+			f.Series(&s.Stats, func(v float64, labels ...string) {
+				out <- prometheus.MustNewConstMetric(f.desc, f.kind, v, append([]string{subject}, labels...)...)
+			})
+		}
+		for i := range histograms {
+			h := &histograms[i]
+			out <- &histogramMetric{family: h, cache: cache.Name(), seen: *h.Of(&s.Stats)}
+		}
+	}
+}

@@ -1,0 +1,235 @@
+package dewarstatsd
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/DataDog/datadog-go/v5/statsd"
+	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/internal/metrics"
+)
+
+// Config says where to push and how. Addr is required.
+type Config struct {
+	// Addr is the agent's: "host:port", or "unix:///path/to/socket".
+	Addr string
+
+	// Interval is the time between two pushes. Defaults to 10s.
+	Interval time.Duration
+
+	// Prefix stands before every name. Defaults to "dewar.".
+	Prefix string
+
+	// Tags, "name:value", go with every metric; not with Plain.
+	Tags []string
+
+	// Plain is for agents that know no tags: labels become parts of the name,
+	// as in dewar.videos.gets_total.local.hit. Defaults to false.
+	Plain bool
+
+	// Logger hears when pushing begins to fail and when it works again. UDP
+	// tells little of that. Defaults to discarding.
+	Logger *slog.Logger
+}
+
+// Cache is a *dewar.Cache of any key and value.
+type Cache interface {
+	Name() string
+	Stats() dewar.Stats
+}
+
+// Pusher pushes until it is closed.
+type Pusher struct {
+	cfg    Config
+	client *statsd.Client
+	end    context.CancelFunc
+	done   chan struct{} // closed when the goroutine has ended
+
+	mu     sync.Mutex // mu guards what follows, and that pushes do not overlap
+	caches []Cache
+	before map[string]float64 // counters, by series
+	seen   map[string]dewar.Histogram
+	fails  bool
+	closed error // what Close returned; errOpen before
+}
+
+var errOpen = errors.New("open")
+
+// Start begins to push the metrics of caches. The error tells what is wrong
+// with the configuration; an agent that cannot be reached is none.
+func Start(cfg Config, caches ...Cache) (*Pusher, error) {
+	if cfg.Addr == "" || cfg.Interval < 0 {
+		return nil, errors.New("dewarstatsd: Addr is required, and Interval must not be negative")
+	}
+	if cfg.Plain && len(cfg.Tags) > 0 {
+		return nil, errors.New("dewarstatsd: Plain has no tags: set the one or the other")
+	}
+	cfg.Interval = cmp.Or(cfg.Interval, 10*time.Second)
+	cfg.Prefix = cmp.Or(cfg.Prefix, "dewar.")
+	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
+	client, err := statsd.New(
+		cfg.Addr, statsd.WithTags(cfg.Tags),
+		statsd.WithoutTelemetry(), statsd.WithoutOriginDetection(), statsd.WithoutClientSideAggregation(),
+	)
+	if err != nil {
+		return nil, fmt.Errorf("dewarstatsd: %w", err)
+	}
+	ctx, end := context.WithCancel(context.Background())
+	p := &Pusher{
+		cfg: cfg, client: client, end: end, done: make(chan struct{}), closed: errOpen,
+		caches: slices.Clone(caches), before: make(map[string]float64), seen: make(map[string]dewar.Histogram),
+	}
+	go p.run(ctx) // Close waits for it
+	return p, nil
+}
+
+// Add adds a cache.
+func (p *Pusher) Add(cache Cache) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.caches = append(p.caches, cache)
+}
+
+// Remove removes a cache after it was pushed for the last time.
+func (p *Pusher) Remove(cache Cache) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if at := slices.Index(p.caches, cache); at >= 0 && p.closed == errOpen {
+		p.pushLocked()
+		p.caches = slices.Delete(p.caches, at, at+1)
+	}
+}
+
+// Close pushes once more and ends. Closing again returns the same.
+func (p *Pusher) Close() error {
+	p.end()
+	<-p.done
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.closed == errOpen {
+		p.pushLocked()
+		p.closed = p.client.Close()
+	}
+	return p.closed
+}
+
+func (p *Pusher) run(ctx context.Context) {
+	defer close(p.done)
+	ticker := time.NewTicker(p.cfg.Interval)
+	defer ticker.Stop()
+	for {
+		select {
+		case <-ticker.C:
+			p.mu.Lock()
+			p.pushLocked()
+			p.mu.Unlock()
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+func (p *Pusher) pushLocked() {
+	var errs []error
+	for cache, s := range metrics.Subjects(slices.Values(p.caches)) {
+		for i := range metrics.Families {
+			f := &metrics.Families[i]
+			if !s.Has(f) {
+				continue
+			}
+			subject := label{"cache", cache.Name()}
+			if f.Of == metrics.OfOrigin {
+				subject = label{"origin", s.Origin.Name}
+			}
+			f.Series(&s.Stats, func(v float64, values ...string) {
+				labels := []label{subject}
+				for i, value := range values {
+					labels = append(labels, label{f.Labels[i], value})
+				}
+				errs = append(errs, p.tell(f, v, labels))
+			})
+		}
+		for i := range metrics.Histograms {
+			h := &metrics.Histograms[i]
+			errs = append(errs, p.tellHistogram(h, h.Of(&s.Stats), cache.Name()))
+		}
+	}
+	p.note(errors.Join(append(errs, p.client.Flush())...))
+}
+
+// note logs when pushing begins to fail, and when it works again.
+func (p *Pusher) note(err error) {
+	switch fails := err != nil; {
+	case fails && !p.fails:
+		p.cfg.Logger.Warn("dewarstatsd: metrics cannot be pushed", "addr", p.cfg.Addr, "error", err)
+	case !fails && p.fails:
+		p.cfg.Logger.Info("dewarstatsd: metrics are pushed again", "addr", p.cfg.Addr)
+	}
+	p.fails = err != nil
+}
+
+type label struct{ name, value string }
+
+// tell pushes one series; of a counter what came since the last push.
+func (p *Pusher) tell(f *metrics.Family, v float64, labels []label) error {
+	if !f.Counts {
+		name, tags := p.named(f.Name, labels)
+		return p.client.Gauge(name, v, tags, 1)
+	}
+	id := fmt.Sprint(f.Name, labels)
+	came := v - p.before[id]
+	p.before[id] = v
+	if came <= 0 {
+		return nil
+	}
+	name, tags := p.named(f.Name, labels)
+	return p.client.Count(name, int64(came), tags, 1)
+}
+
+var percentiles = []struct {
+	name string
+	q    float64
+}{{"p50", 0.5}, {"p95", 0.95}, {"p99", 0.99}}
+
+func (p *Pusher) tellHistogram(f *metrics.HistogramFamily, h *dewar.Histogram, cache string) error {
+	id := f.Name + " " + cache
+	last := p.seen[id]
+	came := h.Since(&last)
+	p.seen[id] = *h
+	if came.Count == 0 {
+		return nil
+	}
+	labels := []label{{"cache", cache}}
+	name, tags := p.named(f.Name+".count", labels)
+	errs := []error{p.client.Count(name, int64(came.Count), tags, 1)}
+	for _, percentile := range percentiles {
+		name, tags := p.named(f.Name+"."+percentile.name, labels)
+		errs = append(errs, p.client.Gauge(name, came.Quantile(percentile.q), tags, 1))
+	}
+	return errors.Join(errs...)
+}
+
+// named is a series as the agent knows it.
+func (p *Pusher) named(name string, labels []label) (full string, tags []string) {
+	if !p.cfg.Plain {
+		for _, l := range labels {
+			tags = append(tags, l.name+":"+l.value)
+		}
+		return p.cfg.Prefix + name, tags
+	}
+	parts := []string{part(labels[0].value), name}
+	for _, l := range labels[1:] {
+		parts = append(parts, part(l.value))
+	}
+	return p.cfg.Prefix + strings.Join(parts, "."), nil
+}
+
+// part is a label's value as a part of a name: dots would make two of it.
+func part(value string) string { return strings.ReplaceAll(value, ".", "_") }
