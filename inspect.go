@@ -16,6 +16,10 @@ func (c *Cache[K, V]) Name() string { return c.cfg.Name }
 // Dial returns Config.Defcon, or the dial that the cache has made itself.
 func (c *Cache[K, V]) Dial() *Defcon { return c.dialled.dial }
 
+// LogKey is a key, given as the tiers know it, as log lines have it: see
+// Config.LogKeys.
+func (c *Cache[K, V]) LogKey(key string) string { return c.cfg.LogKeys.of(key) }
+
 // Inspection is what a cache knows of a key.
 type Inspection struct {
 	Key    string // as the tiers know it
@@ -145,8 +149,11 @@ const (
 var ErrNoKey = errors.New("dewar: set Config.ParseKey: the key cannot be made of its string")
 
 // Operate does to a key, given as the tiers know it, what the method of that
-// name does. The errors are that method's, and ErrNoKey.
+// name does. The errors are that method's, ErrNoKey, and ErrClosed.
 func (c *Cache[K, V]) Operate(ctx context.Context, op Operation, key string) error {
+	if c.closed.Load() {
+		return ErrClosed // KeepWarm and LetGo have no error to say so
+	}
 	k, err := c.keys.parse(key, c.cfg.ParseKey)
 	if err != nil {
 		return err

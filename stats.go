@@ -63,6 +63,9 @@ type Stats struct {
 	FillTime      Histogram // round trips that write to the remote tier
 	BackfillDelay Histogram // from the end of a load until its value was written there
 
+	Closed    bool // Close has been called
+	HasRemote bool // there is a remote tier, and Remote tells of it
+
 	Level  Level       // of the dial
 	Origin OriginStats // what stands before the origin, shared or not
 	Local  LocalStats  // of the local tier
@@ -170,6 +173,9 @@ func (c *Cache[K, V]) Stats() Stats {
 		Pinned:               c.pins.len(),
 		BackfillQueue:        c.backfill.len(),
 		PendingInvalidations: c.journal.len(),
+
+		Closed:    c.closing.Load(),
+		HasRemote: c.remote != nil,
 
 		Level:  c.dialled.dial.Level(),
 		Origin: c.origin.Stats(),

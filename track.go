@@ -151,7 +151,7 @@ type StaleKey struct {
 }
 
 // HotKeys returns up to Config.Track of the keys that are read most, the
-// hottest first; none without Track. Counts are estimates from a sample.
+// hottest first; nil without Track. Counts are estimates from a sample.
 func (c *Cache[K, V]) HotKeys() []HotKey {
 	if c.track == nil {
 		return nil
@@ -174,7 +174,7 @@ func (t *track) hottest() []HotKey {
 }
 
 // StaleKeys returns up to Config.Track of the keys whose values, served stale,
-// are the oldest and have not been reloaded, the oldest first; none without
+// are the oldest and have not been reloaded, the oldest first; nil without
 // Track.
 func (c *Cache[K, V]) StaleKeys() []StaleKey {
 	if c.track == nil {
