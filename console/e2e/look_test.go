@@ -24,7 +24,7 @@ func TestThePageFitsItsScreen(t *testing.T) {
 	} {
 		t.Run(sc.name, func(t *testing.T) {
 			tb := openTab(t, url, sc.steps()...)
-			tb.press("w")
+			tb.js(`document.querySelector('[data-span="60"]').click()`)
 			tb.find("video-001")
 			tb.js(`document.activeElement.blur(); scrollTo(0, 0)`)
 			if over := eval[int](tb, `document.documentElement.scrollWidth - innerWidth`); over > 0 {
@@ -32,6 +32,9 @@ func TestThePageFitsItsScreen(t *testing.T) {
 			}
 			tb.until("keys are listed", `document.querySelector("#hot li")`)
 			tb.shoot(sc.name, true)
+			tb.js(`document.querySelector("button.turn").click()`)
+			tb.until("the dialog is open", `document.querySelector("#dial[open]")`)
+			tb.shoot(sc.name+"-dial", false)
 		})
 	}
 }

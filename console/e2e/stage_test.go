@@ -8,6 +8,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -79,6 +80,12 @@ func newStage(t testing.TB) *stage {
 	})
 	return s
 }
+
+const minute = time.Minute
+
+func echo(_ context.Context, id string) (string, error) { return "value of " + id, nil }
+
+func num(i int) string { return strconv.Itoa(i) }
 
 func open(t testing.TB, cfg dewar.Config[string, string]) *dewar.Cache[string, string] {
 	t.Helper()

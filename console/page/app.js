@@ -7,7 +7,7 @@ import { clock } from "./format.js";
 import { renderInspector } from "./inspector.js";
 import { renderKeys } from "./keys.js";
 import { renderOverview } from "./overview.js";
-import { changed, choose, heard, pause, state, watch } from "./store.js";
+import { changed, choose, heard, pause, shownSpan, state, watch } from "./store.js";
 import { listen } from "./stream.js";
 
 const spans = [...document.querySelectorAll("[data-span]")];
@@ -28,7 +28,7 @@ function chrome() {
 	document.body.dataset.link = state.link;
 	document.body.classList.toggle("paused", state.pausedAt !== null);
 	find("below").hidden = !state.info?.caches.length;
-	for (const b of spans) b.setAttribute("aria-pressed", String(Number(b.dataset.span) === state.span));
+	for (const b of spans) b.setAttribute("aria-pressed", String(Number(b.dataset.span) === shownSpan()));
 	pauseButton.setAttribute("aria-pressed", String(state.pausedAt !== null));
 	say(pauseButton, state.pausedAt !== null ? "Go on" : "Pause");
 	say(find("link"), linkText());
@@ -79,7 +79,7 @@ document.addEventListener("keydown", (e) => {
 	if (cache) choose(cache.id);
 	else if (e.key === "/") find("key").focus();
 	else if (e.key === "p") pause(state.pausedAt === null);
-	else if (e.key === "w") showSpan(state.span === 60 ? 300 : 60);
+	else if (e.key === "w") showSpan(shownSpan() === 60 ? 300 : 60);
 	else if (e.key === "?") help.showModal();
 	else return;
 	e.preventDefault();

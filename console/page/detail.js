@@ -1,11 +1,11 @@
 // The selected cache: its states and its graphs.
 
-import { find, keyName, make, put, say, visible } from "./dom.js";
+import { brief, find, keyName, make, put, say, visible } from "./dom.js";
 import { clock } from "./format.js";
 import { lookOf, nearest, paint, timeAt } from "./graph.js";
 import { panels } from "./panels.js";
 import { levelPill, pillsOf, turnText } from "./states.js";
-import { at, changed, selectedInfo, state, view } from "./store.js";
+import { at, changed, selectedInfo, shownSpan, state, view } from "./store.js";
 
 const root = find("detail");
 const empty = find("empty");
@@ -103,11 +103,12 @@ function step(e, p) {
 function header(info, point) {
 	const v = point?.v;
 	const dial = state.dials[info.dial];
-	const sharers = state.info.caches.filter((c) => c.dial === info.dial && c.id !== info.id).map((c) => visible(c.id));
+	const sharers = state.info.caches.filter((c) => c.dial === info.dial && c.id !== info.id).map((c) => brief(c.id));
 	const origin = info.stats?.Origin.Name;
-	const about = origin && origin !== info.name ? [`origin ${visible(origin)}`] : [];
+	const about = origin && origin !== info.name ? [`origin ${brief(origin)}`] : [];
 	about.push(`dial ${visible(turnText(dial, Date.now()))}` + (sharers.length ? `, shared with ${sharers.join(", ")}` : ""));
 	say(parts.about, about.join(" \u00b7 "));
+	parts.about.title = parts.about.textContent;
 
 	const level = v?.level ?? dial?.level ?? 5;
 	if (parts.level.dataset.shows !== String(level)) { // a button in use must stay
@@ -140,7 +141,7 @@ function panel(p, v, point, look) {
 	say(p.quiet, quiet);
 	p.quiet.hidden = quiet === "";
 	paint(p.canvas, def, v, look);
-	const label = `${def.title}, the last ${state.span === 60 ? "minute" : "five minutes"}. ` +
+	const label = `${def.title}, the last ${shownSpan() === 60 ? "minute" : "five minutes"}. ` +
 		(quiet !== "" ? quiet : words(def, point));
 	if (p.canvas.getAttribute("aria-label") !== label) p.canvas.setAttribute("aria-label", label);
 }

@@ -51,3 +51,9 @@ const unseen = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202
 export function visible(text) {
 	return text.replace(unseen, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
 }
+
+// brief is a name where there is no room for a long one.
+export function brief(text) {
+	const shown = visible(text);
+	return shown.length > 40 ? shown.slice(0, 39) + "\u2026" : shown;
+}

@@ -6,9 +6,8 @@ const none = "\u2013";
 function digits(v) {
 	const size = Math.abs(v);
 	if (size >= 100 || Number.isInteger(v)) return Math.round(v).toLocaleString("en");
-	if (size >= 10) return v.toFixed(1);
-	if (size >= 0.1) return v.toFixed(2);
-	return v === 0 ? "0" : v.toPrecision(1);
+	if (size >= 0.1) return short(v);
+	return v === 0 ? "0" : String(Number(v.toPrecision(1)));
 }
 
 // number shortens from ten thousand on: 12.3 k, 4.56 M.
@@ -27,7 +26,7 @@ export function percent(v) {
 	const p = v * 100;
 	if (p > 0 && p < 0.1) return "<0.1\u202f%";
 	if (p > 99.9 && p < 100) return ">99.9\u202f%";
-	return (p === 0 || p === 100 ? p.toFixed(0) : p.toFixed(1)) + "\u202f%";
+	return Number(p.toFixed(1)) + "\u202f%";
 }
 
 // time is a duration in seconds: 12 µs, 1.2 ms, 3.4 s, 5 min, 3 h, 2 d.
@@ -35,7 +34,7 @@ export function time(v) {
 	if (v === null || v === undefined || Number.isNaN(v)) return none;
 	const size = Math.abs(v);
 	if (size === 0) return "0\u202fs";
-	for (const [over, unit, name] of [[86400 * 2, 86400, "d"], [3600, 3600, "h"], [60, 60, "min"], [1, 1, "s"], [1e-3, 1e-3, "ms"]]) {
+	for (const [over, unit, name] of [[86400, 86400, "d"], [3600, 3600, "h"], [60, 60, "min"], [1, 1, "s"], [1e-3, 1e-3, "ms"]]) {
 		if (size >= over) return short(v / unit) + "\u202f" + name;
 	}
 	return short(v * 1e6) + "\u202f\u00b5s";

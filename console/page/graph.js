@@ -27,7 +27,8 @@ export function paint(canvas, def, view, look) {
 	const scale = scaleOf(def, view);
 	const y = (v) => area.bottom - scale.place(v) * (area.bottom - area.top);
 
-	grid(g, area, x, y, def, view, scale, look);
+	if (def.wrong) shade(g, area, x, def, view, look);
+	grid(g, area, x, y, view, scale, look);
 	if (def.stack) stack(g, def, view, x, y, look);
 	else def.series.forEach((s, i) => line(g, s, view, x, y, look, i === 0 && def.fill ? area.bottom : null));
 	labels(g, area, y, def, scale, look);
@@ -57,18 +58,38 @@ function linear(most) {
 	return { marks: [0, top / 2, top], place: (v) => Math.min(1, v / top) };
 }
 
-// logarithmic spans whole powers of ten, two at least.
+// roundTimes are the times that a logarithmic scale may begin, end and have its
+// marks at, in seconds.
+const roundTimes = [1e-6, 1e-5, 1e-4, 1e-3, 1e-2, 0.1, 1, 10, 60, 600, 3600, 6 * 3600, 86400, 10 * 86400, 100 * 86400, 1000 * 86400];
+
+// logarithmic spans at least two steps of round times.
 function logarithmic(least, most) {
-	if (!(least <= most)) [least, most] = [1e-3, 1e-1];
-	const low = Math.floor(Math.log10(least * 1.0001));
-	const high = Math.max(Math.ceil(Math.log10(most * 0.9999)), low + 2);
-	const marks = [];
+	if (!(least <= most)) [least, most] = [2e-3, 5e-2];
+	const last = roundTimes.length - 1;
+	const low = Math.min(Math.max(0, roundTimes.findLastIndex((t) => t <= least)), last - 2);
+	const fits = roundTimes.findIndex((t) => t >= most);
+	const high = Math.max(fits < 0 ? last : fits, low + 2);
 	const every = Math.ceil((high - low) / linesAt);
-	for (let e = low; e <= high; e += every) marks.push(10 ** e);
-	return { marks, place: (v) => Math.max(0, Math.min(1, (Math.log10(Math.max(v, 1e-12)) - low) / (high - low))) };
+	const marks = roundTimes.slice(low, high + 1).filter((_, i) => i % every === 0);
+	const from = Math.log10(roundTimes[low]);
+	const span = Math.log10(roundTimes[high]) - from;
+	return { marks, place: (v) => Math.max(0, Math.min(1, (Math.log10(Math.max(v, 1e-9)) - from) / span)) };
 }
 
-function grid(g, area, x, y, def, view, scale, look) {
+// shade marks the times in which a definition says something was wrong.
+function shade(g, area, x, def, view, look) {
+	g.fillStyle = look.color.red;
+	g.globalAlpha = 0.13;
+	const half = (x(view.every) - x(0)) / 2;
+	for (const p of view.points) {
+		if (!def.wrong(p.v)) continue;
+		const from = Math.max(area.left, x(p.t) - half);
+		g.fillRect(from, area.top, Math.min(area.right, x(p.t) + half) - from, area.bottom - area.top);
+	}
+	g.globalAlpha = 1;
+}
+
+function grid(g, area, x, y, view, scale, look) {
 	g.lineWidth = 1;
 	g.strokeStyle = look.grid;
 	for (const mark of scale.marks) {

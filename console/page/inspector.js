@@ -1,7 +1,7 @@
 // Finding a key: where it is, its ages, its size, who brought it.
 
 import { buttonsFor } from "./actions.js";
-import { find, keyName, make, pill, put, say, visible } from "./dom.js";
+import { brief, find, keyName, make, pill, put, say } from "./dom.js";
 import { bytes, number, time } from "./format.js";
 import { lifeline } from "./lifeline.js";
 import { selectedInfo, state } from "./store.js";
@@ -73,7 +73,7 @@ function clear() {
 // meanwhile. It forgets it when another cache is chosen.
 export function renderInspector() {
 	const info = selectedInfo();
-	say(find("inspector-cache"), info ? "in " + visible(info.id) : "");
+	say(find("inspector-cache"), info ? "in " + brief(info.id) : "");
 	if (shown === null) return;
 	if (info?.id !== shown.cache) {
 		clear();

@@ -34,7 +34,7 @@ export function lifeline(entry) {
 	const text = make("p", { class: "ages" });
 	const bar = make("div", { class: "life", role: "img" },
 		...parts.map(([name, from, to]) => {
-			const part = make("span", { class: "part " + name }, make("span", null, name + " "), make("small", null, time((to - from) / 1000)));
+			const part = make("span", { class: "part " + name }, make("i"), make("b", null, name), " " + time((to - from) / 1000));
 			part.style.flexGrow = weight[name];
 			return part;
 		}),
@@ -71,8 +71,14 @@ export function lifeline(entry) {
 	return { node: make("div", null, bar, text), update };
 }
 
-// seconds leaves out what changes too fast to be read.
+// seconds leaves out what changes too fast to be read: 1.2 s, 12 s, 3 min 5 s.
 function seconds(ms) {
 	const s = Math.max(0, ms / 1000);
-	return time(s >= 10 ? Math.round(s) : Math.round(s * 10) / 10);
+	if (s < 10) return time(Math.round(s * 10) / 10);
+	for (const [big, small] of [[86400, 3600], [3600, 60], [60, 1]]) {
+		if (s < big) continue;
+		const rest = Math.floor((s % big) / small) * small;
+		return time(Math.floor(s / big) * big) + (rest > 0 ? " " + time(rest) : "");
+	}
+	return time(Math.round(s));
 }

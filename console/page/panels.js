@@ -10,7 +10,7 @@ const share = (name) => (v) => (v.gets ? (v[name] ?? 0) / v.gets : null);
 const any = (name) => (points) => points.some((p) => p.v[name]);
 
 // Each graph has series with a label, a colour and a way to draw them apart
-// without one; notes are figures that are not drawn; quiet says what it means
+// without one; wrong says when the background is shaded; notes are figures that are not drawn; quiet says what it means
 // that there is nothing to draw.
 export const panels = [
 	{
@@ -49,7 +49,9 @@ export const panels = [
 			{ label: "errors", color: "red", dash: [6, 3], of: zero("errors") },
 			{ label: "refused before it", color: "purple", dash: [2, 2], of: zero("refused") },
 		],
+		wrong: (v) => v.breaker === "open",
 		notes: (v) => [
+			...(v.breaker === "none" ? [] : [["breaker", v.breaker]]),
 			["in progress", number(v.calls ?? 0) + " of " + number(v.slots ?? 0)],
 			["waiting", number(v.queued ?? 0)],
 			["keys a call", v.loads ? number((v.keys ?? 0) / v.loads) : number(null)],

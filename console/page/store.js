@@ -5,7 +5,7 @@ export const state = {
 	dials: [],
 	samples: [], // the oldest first
 	selected: null, // the id of a cache
-	span: 300, // seconds shown
+	span: null, // seconds shown; null: nobody has chosen, see shownSpan
 	pausedAt: null, // the time of the last sample shown while paused
 	cursor: null, // the time that is read from the graphs
 	link: "loading", // or "live", "lost"
@@ -99,11 +99,17 @@ export function pause(on) {
 	changed();
 }
 
+// shownSpan is how many seconds are shown: a minute until there is more to see.
+export function shownSpan() {
+	const { samples } = state;
+	return state.span ?? (samples.length > 0 && samples.at(-1).t - samples[0].t > 60000 ? 300 : 60);
+}
+
 // view is what the graphs show of a cache: its samples, and from when to when.
 export function view(id) {
 	const index = state.info.caches.findIndex((c) => c.id === id);
 	const to = state.pausedAt ?? state.samples.at(-1)?.t ?? Date.now();
-	const from = to - state.span * 1000;
+	const from = to - shownSpan() * 1000;
 	const points = [];
 	for (const s of state.samples) {
 		if (s.t >= from && s.t <= to && s.caches[index]) points.push({ t: s.t, v: s.caches[index] });
