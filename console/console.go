@@ -109,8 +109,7 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("Cross-Origin-Resource-Policy", "same-origin")
 	head.Set("Cross-Origin-Opener-Policy", "same-origin")
 
-	if r.URL.Path == "" { // StripPrefix has taken all
-		redirectBelow(w, r)
+	if r.URL.Path == "" && redirectBelow(w, r) { // StripPrefix has taken all
 		return
 	}
 	route := routeOf(r.URL.Path)
@@ -140,16 +139,17 @@ func routeOf(p string) string {
 	return last
 }
 
-// redirectBelow sends a browser from /debug/dewar to /debug/dewar/, of which
-// relative paths are below. The leading dot keeps the element from being
-// anything but one.
-func redirectBelow(w http.ResponseWriter, r *http.Request) {
-	last := "."
-	if u, err := url.ParseRequestURI(r.RequestURI); err == nil && u.Path != "/" {
-		last = path.Base(u.Path)
+// redirectBelow sends a browser from /debug/dewar to /debug/dewar/, which
+// relative paths are below, and reports whether it has. The leading dot keeps
+// the element from being anything but one.
+func redirectBelow(w http.ResponseWriter, r *http.Request) bool {
+	u, err := url.ParseRequestURI(r.RequestURI)
+	if err != nil || u.Path == "" || strings.HasSuffix(u.Path, "/") {
+		return false
 	}
-	w.Header().Set("Location", "./"+url.PathEscape(last)+"/")
+	w.Header().Set("Location", "./"+url.PathEscape(path.Base(u.Path))+"/")
 	w.WriteHeader(http.StatusTemporaryRedirect)
+	return true
 }
 
 //go:embed page
