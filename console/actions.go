@@ -1,0 +1,230 @@
+package console
+
+import (
+	"bytes"
+	"crypto/hmac"
+	"crypto/rand"
+	"crypto/sha256"
+	"encoding/base64"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"time"
+	"unicode/utf8"
+
+	"github.com/dewarcache/dewar"
+)
+
+// Actions gives the page its buttons: invalidate, expire, refresh, pin and
+// unpin a key, and turn the dial. authorise is called for each action, and says
+// who does it; its error refuses the action, and is shown to whoever tried.
+// Actions panics without it.
+//
+// An action is a POST of JSON with a token in a header, which is bound to a
+// cookie and to this handler; a browser must have sent it from this very page's
+// origin ([http.CrossOriginProtection]). Every attempt is logged, also one that
+// is refused: who, from where, what, on which cache and key (as Config.LogKeys
+// has it), and how it ended.
+func Actions(authorise func(*http.Request) (who string, err error), opts ...ActionOption) Part {
+	if authorise == nil {
+		panic("console: Actions needs a function that authorises")
+	}
+	a := &actions{authorise: authorise, log: slog.Default(), secret: make([]byte, sha256.Size)}
+	_, _ = rand.Read(a.secret) // it never fails
+	for _, o := range opts {
+		o(a)
+	}
+	return a
+}
+
+// ActionOption is an option of [Actions].
+type ActionOption func(*actions)
+
+// AuditTo is where actions are logged: those that were done at Info, the others
+// at Warn. Defaults to slog.Default().
+func AuditTo(l *slog.Logger) ActionOption { return func(a *actions) { a.log = l } }
+
+// actions stands among the caches that Handler is given, but is none: Handler
+// tells it from them, and nobody calls the methods that it seems to have.
+type actions struct {
+	Part
+	authorise func(*http.Request) (string, error)
+	log       *slog.Logger
+	secret    []byte // of the tokens
+	crossing  http.CrossOriginProtection
+}
+
+const (
+	cookieName  = "dewar-console"
+	tokenHeader = "Dewar-Token"
+
+	maxAction = 32 << 10 // bytes of a request: a key may be escaped
+	maxWhy    = 500      // bytes
+)
+
+// request is what api/action takes.
+type request struct {
+	Op    string `json:"op"` // an Operation, or opDefcon
+	Cache string `json:"cache"`
+	Key   string `json:"key"`
+	Key64 string `json:"key64"`
+	Level int    `json:"level"` // opDefcon only, as Why
+	Why   string `json:"why"`
+}
+
+const opDefcon = "defcon"
+
+// refusal is why an action is not even tried.
+type refusal struct {
+	status int
+	why    string
+}
+
+func (r *refusal) Error() string { return r.why }
+
+func (h *handler) serveActions(w http.ResponseWriter, r *http.Request, route string) {
+	switch {
+	case route == "api/token" && r.Method == http.MethodGet:
+		h.actions.serveToken(w, r)
+	case route == "api/token":
+		w.Header().Set("Allow", http.MethodGet)
+		refuse(w, http.StatusMethodNotAllowed, "tokens are read with GET")
+	case r.Method == http.MethodPost:
+		h.serveAction(w, r)
+	default:
+		w.Header().Set("Allow", http.MethodPost)
+		refuse(w, http.StatusMethodNotAllowed, "actions are sent with POST")
+	}
+}
+
+// serveToken gives the page the token of its session. Other sites' pages can
+// ask for it, but not read it. The cookie has no Path: the browser then takes
+// the page's own, which is not known here.
+func (a *actions) serveToken(w http.ResponseWriter, r *http.Request) {
+	session := sessionOf(r)
+	if session == "" {
+		session = rand.Text()
+		http.SetCookie(w, &http.Cookie{
+			Name: cookieName, Value: session,
+			HttpOnly: true, SameSite: http.SameSiteStrictMode, Secure: r.TLS != nil,
+		})
+	}
+	answer(w, http.StatusOK, map[string]string{"token": a.token(session)})
+}
+
+func sessionOf(r *http.Request) string {
+	c, err := r.Cookie(cookieName)
+	if err != nil || len(c.Value) > 128 {
+		return ""
+	}
+	return c.Value
+}
+
+func (a *actions) token(session string) string {
+	mac := hmac.New(sha256.New, a.secret)
+	mac.Write([]byte(session))
+	return base64.RawURLEncoding.EncodeToString(mac.Sum(nil))
+}
+
+// serveAction tries an action, tells how it ended, and logs that.
+func (h *handler) serveAction(w http.ResponseWriter, r *http.Request) {
+	begun := time.Now()
+	var req request
+	attempt, err := h.actions.admit(w, r, &req)
+	if err == nil {
+		err = h.do(r, attempt, &req)
+	}
+	h.audit(r, attempt, &req, err, time.Since(begun))
+
+	refused, isRefused := errors.AsType[*refusal](err)
+	_, notAKey := errors.AsType[*strconv.NumError](err)
+	switch {
+	case err == nil:
+		answer(w, http.StatusOK, map[string]string{"outcome": "done"})
+	case isRefused:
+		refuse(w, refused.status, refused.why)
+	case errors.Is(err, dewar.ErrInvalidationPending):
+		answer(w, http.StatusAccepted, map[string]string{"outcome": "pending", "error": errorText(err)})
+	case errors.Is(err, dewar.ErrClosed):
+		refuse(w, http.StatusConflict, errorText(err))
+	case errors.Is(err, dewar.ErrNoKey), notAKey:
+		refuse(w, http.StatusUnprocessableEntity, errorText(err))
+	default:
+		refuse(w, http.StatusBadGateway, errorText(err))
+	}
+}
+
+// admit reads an action and says who does it, or why it is not to be tried. What
+// was read is there for the log in any case.
+func (a *actions) admit(w http.ResponseWriter, r *http.Request, req *request) (who string, err error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxAction))
+	if err != nil {
+		return "", &refusal{http.StatusRequestEntityTooLarge, fmt.Sprintf("an action is at most %d bytes", maxAction)}
+	}
+	malformed := req.parse(body)
+	if err := a.crossing.Check(r); err != nil {
+		return "", &refusal{http.StatusForbidden, "this was not sent by the console's own page"}
+	}
+	if !isJSON(r) {
+		return "", &refusal{http.StatusUnsupportedMediaType, "an action is sent as application/json"}
+	}
+	session := sessionOf(r)
+	if session == "" || !hmac.Equal([]byte(r.Header.Get(tokenHeader)), []byte(a.token(session))) {
+		return "", &refusal{http.StatusForbidden, "the token is missing or that of another process: try again"}
+	}
+	if who, err = a.authorise(r); err != nil {
+		return who, &refusal{http.StatusForbidden, "not authorised: " + errorText(err)}
+	}
+	if malformed != nil {
+		return who, &refusal{http.StatusBadRequest, "not an action: " + malformed.Error()}
+	}
+	return who, nil
+}
+
+// parse reads an action. JSON of invalid UTF-8 is refused, since it would be
+// about another key than the one that was meant.
+func (req *request) parse(body []byte) error {
+	if !utf8.Valid(body) {
+		return errors.New("it is not UTF-8: give the key as key64")
+	}
+	d := json.NewDecoder(bytes.NewReader(body))
+	d.DisallowUnknownFields()
+	if err := d.Decode(req); err != nil {
+		return err
+	}
+	if _, err := d.Token(); err != io.EOF {
+		return errors.New("something follows it")
+	}
+	if len(req.Why) > maxWhy {
+		return fmt.Errorf("the reason is longer than %d bytes", maxWhy)
+	}
+	key, err := keyOf(req.Key, req.Key64)
+	if err != nil {
+		return err
+	}
+	req.Key = key
+	return nil
+}
+
+// do carries out an action that was admitted.
+func (h *handler) do(r *http.Request, who string, req *request) error {
+	c := h.byID[req.Cache]
+	if c == nil {
+		return &refusal{http.StatusNotFound, "no such cache: api/caches lists them"}
+	}
+	switch op := dewar.Operation(req.Op); op {
+	case dewar.OpInvalidate, dewar.OpExpire, dewar.OpRefresh, dewar.OpKeepWarm, dewar.OpLetGo:
+		return c.Operate(r.Context(), op, req.Key)
+	case opDefcon:
+		err := c.Dial().Turn(dewar.Turn{To: dewar.Level(req.Level), Who: who, Why: req.Why, Via: dewar.ViaHTTP})
+		if err != nil {
+			return &refusal{http.StatusBadRequest, err.Error()}
+		}
+		return nil
+	}
+	return &refusal{http.StatusBadRequest, "no such action: invalidate, expire, refresh, pin, unpin and defcon are"}
+}

@@ -1,0 +1,83 @@
+package console
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"net/http"
+	"time"
+)
+
+// writeWithin is how long a client may take to receive an event.
+const writeWithin = 10 * time.Second
+
+// serveEvents serves the live part: "hello", which is what api/caches answers,
+// "history", which is an array of samples, and then a "sample" a second, which
+// is the heartbeat too, and "dials" when one was turned.
+//
+// The deadlines of the server are for answers that end; here each write has its
+// own. That of reading is lifted: when it passes, net/http takes the client for
+// gone.
+func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
+	head := w.Header()
+	head.Set("Content-Type", "text/event-stream")
+	head.Set("Cache-Control", "no-store, no-transform")
+	head.Set("X-Accel-Buffering", "no") // nginx would collect the events
+	if r.Method == http.MethodHead {
+		return
+	}
+	server, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	listener, history, err := h.live.join(server)
+	if err != nil {
+		head.Set("Retry-After", "30")
+		refuse(w, http.StatusServiceUnavailable, err.Error())
+		return
+	}
+	defer h.live.leave(listener)
+
+	out := stream{w: w, rc: http.NewResponseController(w)}
+	// Where deadlines are not supported, Write itself must notice that the client is gone.
+	_ = out.rc.SetReadDeadline(time.Time{})
+	if err := out.rc.Flush(); errors.Is(err, http.ErrNotSupported) {
+		refuse(w, http.StatusInternalServerError, "events cannot be streamed: a middleware before the console hides http.Flusher (give it an Unwrap method)")
+		return
+	}
+	err = errors.Join(
+		out.send([]byte("retry: 3000\n\n")),
+		out.send(event("hello", asJSON(h.catalogue()))),
+		out.send(event("history", arrayOf(history))),
+	)
+	for err == nil {
+		select {
+		case e, ok := <-listener.events:
+			if !ok {
+				_ = out.send(event("bye", asJSON(map[string]string{"error": listener.why.Error()})))
+				return
+			}
+			err = out.send(e)
+		case <-r.Context().Done():
+			return
+		}
+	}
+}
+
+// arrayOf makes one JSON array of several encoded values.
+func arrayOf(values [][]byte) []byte {
+	return fmt.Appendf(nil, "[%s]", bytes.Join(values, []byte(",")))
+}
+
+// stream writes events, each within its time.
+type stream struct {
+	w  http.ResponseWriter
+	rc *http.ResponseController
+}
+
+func (s *stream) send(event []byte) error {
+	if err := s.rc.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+		return err
+	}
+	if _, err := s.w.Write(event); err != nil {
+		return err
+	}
+	return s.rc.Flush()
+}
