@@ -62,7 +62,7 @@ func (h Histogram) Since(before *Histogram) Histogram {
 
 // histogram counts values. It is off the hit path.
 type histogram struct {
-	micro   atomic.Int64 // the sum, in millionths
+	sum     atomic.Uint64 // of the values, as the bits of a float64: ages of days would soon fill an integer
 	buckets [HistogramBuckets]atomic.Uint64
 }
 
@@ -70,7 +70,10 @@ func (h *histogram) seeTime(d time.Duration) { h.see(max(0, d).Seconds()) }
 
 func (h *histogram) see(v float64) {
 	h.buckets[bucketOf(v)].Add(1)
-	h.micro.Add(int64(v * 1e6))
+	for added := false; !added; {
+		sum := h.sum.Load()
+		added = h.sum.CompareAndSwap(sum, math.Float64bits(math.Float64frombits(sum)+v))
+	}
 }
 
 // fourth roots of two by which bucketOf tells the four buckets of an octave
@@ -98,7 +101,7 @@ func bucketOf(v float64) int {
 // snapshot counts what was seen. What is being counted meanwhile may be missing
 // in the sum.
 func (h *histogram) snapshot() (s Histogram) {
-	s.Sum = float64(h.micro.Load()) / 1e6
+	s.Sum = math.Float64frombits(h.sum.Load())
 	for i := range h.buckets {
 		n := h.buckets[i].Load()
 		s.Buckets[i] = n

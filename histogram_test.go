@@ -3,6 +3,7 @@ package dewar
 import (
 	"math"
 	"math/rand/v2"
+	"sync"
 	"testing"
 	"time"
 )
@@ -54,5 +55,32 @@ func TestADifferenceOfSnapshotsIsWhatCameBetween(t *testing.T) {
 	between := h.snapshot().Since(&before)
 	if between.Count != 1 || between.Sum != 99+1 || between.Quantile(0.5) < 100 {
 		t.Errorf("%d values, together %v, median %v", between.Count, between.Sum, between.Quantile(0.5))
+	}
+}
+
+func TestASumHoldsTheAgesOfAnyNumberOfReads(t *testing.T) {
+	const week, reads = 7 * 24 * 3600.0, 1e8
+	var h histogram
+	for range 1000 {
+		h.see(week * reads / 1000)
+	}
+	if got := h.snapshot().Sum; math.Abs(got/(week*reads)-1) > 1e-9 {
+		t.Errorf("the sum is %v, not %v", got, week*reads)
+	}
+}
+
+func TestNoValueIsLostWhereManyAreSeenAtOnce(t *testing.T) {
+	var h histogram
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 50_000 {
+				h.see(0.5)
+			}
+		})
+	}
+	wg.Wait()
+	if s := h.snapshot(); s.Count != 200_000 || s.Sum != 100_000 {
+		t.Errorf("%d values, together %v", s.Count, s.Sum)
 	}
 }
