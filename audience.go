@@ -71,21 +71,24 @@ func (d *deliveries[T]) add(event T) {
 }
 
 // deliver tells of what waits, unless somebody else is at it: then that one
-// tells of all.
+// tells of all. After a panic of whoever is told, the next to deliver goes on.
 func (d *deliveries[T]) deliver(tell func(T)) {
-	for first := true; ; first = false {
-		d.mu.Lock()
-		if first && d.busy || len(d.waiting) == 0 {
-			if !first {
-				d.busy = false
-			}
-			d.mu.Unlock()
-			return
-		}
-		d.busy = true
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy {
+		return
+	}
+	d.busy = true
+	defer func() { d.busy = false }()
+	for len(d.waiting) > 0 {
 		event := d.waiting[0]
 		d.waiting = d.waiting[1:]
-		d.mu.Unlock()
-		tell(event)
+		d.tellUnlocked(tell, event)
 	}
+}
+
+func (d *deliveries[T]) tellUnlocked(tell func(T), event T) {
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	tell(event)
 }
