@@ -151,7 +151,7 @@ func (th *theatre) open(name string) (*stage, error) {
 		return nil, err
 	}
 	// A name of its own for each run: on a Redis that stays, it starts cold too.
-	ns := "playback-" + rand.Text()[:8]
+	ns := "compare-" + rand.Text()[:8]
 	t := newTimes(th.set)
 	for _, rdb := range s.redis.clients {
 		if name == nameNaive {

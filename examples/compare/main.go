@@ -1,13 +1,15 @@
-// Playback plays a video platform's readers against dewar, and against what
+// Compare plays a video platform's readers against dewar, and against what
 // one would write without it.
 //
 // A page of the platform brings twenty to fifty video ids, a player brings
 // one. The catalogue behind them is slow, slower still when everybody comes at
-// once, and at times it is down. Playback sends the same requests, through the
+// once, and at times it is down. Compare sends the same requests, through the
 // same acts (a cold start, an ad break, an outage, ...), to three systems:
 // dewar with a memory and a Redis tier, a cache written as get-then-load, and
-// no cache at all, each as a fleet of processes on one Redis. It prints what the readers saw and what the origin had to
-// bear, and exits with 1 when dewar did not do what it promises.
+// no cache at all, each as a fleet of processes on one Redis. It prints what
+// the readers saw and what the origin had to bear, and exits with 1 when dewar
+// did not do what it promises. (The platform itself, as one would build it, is
+// examples/playback.)
 //
 // Everything is simulated in this process unless -redis names a server. Where
 // to look first: systems.go, which holds the dewar.Config, then acts.go.
@@ -72,7 +74,7 @@ func (set settings) run(ctx context.Context, stdout, stderr io.Writer) int {
 	rep, err := play(ctx, set, stdout, stderr)
 	switch {
 	case ctx.Err() != nil:
-		fmt.Fprintln(stderr, "playback: interrupted")
+		fmt.Fprintln(stderr, "compare: interrupted")
 		return exitInterrupted
 	case err != nil:
 		return fail(stderr, err)
@@ -87,7 +89,7 @@ func (set settings) run(ctx context.Context, stdout, stderr io.Writer) int {
 	broken := 0
 	for _, c := range rep.Claims {
 		if !c.Held {
-			fmt.Fprintf(stderr, "playback: claim broken: %s: %s\n", c.Claim, c.Detail)
+			fmt.Fprintf(stderr, "compare: claim broken: %s: %s\n", c.Claim, c.Detail)
 			broken++
 		}
 	}
@@ -99,7 +101,7 @@ func (set settings) run(ctx context.Context, stdout, stderr io.Writer) int {
 
 // fail tells what is wrong in one line, whatever a path or an address holds.
 func fail(stderr io.Writer, err error) int {
-	fmt.Fprintln(stderr, "playback:", strings.Join(strings.Fields(err.Error()), " "))
+	fmt.Fprintln(stderr, "compare:", strings.Join(strings.Fields(err.Error()), " "))
 	return exitUsage
 }
 
@@ -163,9 +165,9 @@ func parse(args []string) (settings, error) {
 }
 
 func (set *settings) flags() *flag.FlagSet {
-	fs := flag.NewFlagSet("playback", flag.ContinueOnError)
+	fs := flag.NewFlagSet("compare", flag.ContinueOnError)
 	fs.StringVar(&set.trace, "trace", "", "replay the ids of this recorded trace `file`: gzip of big-endian 32-bit keys;\nwithout it, ids come from a seeded Zipf generator of the same shape")
-	fs.StringVar(&set.redis, "redis", "", "use the Redis 7.0 or newer at this `address` (host:port) instead of an embedded one,\nor a cluster at some of its nodes' (host:port,host:port,...);\nits keys have playback-* in their names and expire by themselves: values soon after\nthe run, what tells the processes of changes after a week")
+	fs.StringVar(&set.redis, "redis", "", "use the Redis 7.0 or newer at this `address` (host:port) instead of an embedded one,\nor a cluster at some of its nodes' (host:port,host:port,...);\nits keys have compare-* in their names and expire by themselves: values soon after\nthe run, what tells the processes of changes after a week")
 	fs.IntVar(&set.processes, "processes", defaultProcesses, "play each system as `N` processes on one Redis, each with a client and, for dewar, a\nmemory tier of its own; the requests are spread over them")
 	fs.DurationVar(&set.duration, "duration", defaultDuration, "how long the whole run takes, roughly; TTLs and acts scale with it")
 	fs.IntVar(&set.rate, "rate", defaultRate, "requests per second, twice that in the ad break")
@@ -176,13 +178,13 @@ func (set *settings) flags() *flag.FlagSet {
 
 func usage() string {
 	var b strings.Builder
-	b.WriteString(`Playback plays a video platform's readers against a fleet of processes with dewar
+	b.WriteString(`Compare plays a video platform's readers against a fleet of processes with dewar
 (memory, then Redis, then a simulated origin that is slow, slower under herds, and
 fails on command), then against one with a get-then-load cache and one with no
 cache, and compares what the readers saw.
 Nothing needs to be installed.
 
-	go run ./examples/playback [flags]
+	go run ./examples/compare [flags]
 
 Flags:
 `)

@@ -146,7 +146,7 @@ func TestWhatIsNoGoodIsOneLineAndExitCode2(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 			got := stderr.String()
-			if !strings.HasPrefix(got, "playback: ") || strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\n") {
+			if !strings.HasPrefix(got, "compare: ") || strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\n") {
 				t.Errorf("not one line: %q", got)
 			}
 			if !strings.Contains(got, tc.want) {
@@ -181,7 +181,7 @@ func TestInterruptStopsCleanly(t *testing.T) {
 	if code := set.run(ctx, &stdout, &stderr); code != exitInterrupted {
 		t.Errorf("exit code %d", code)
 	}
-	if got := stderr.String(); got != "playback: interrupted\n" {
+	if got := stderr.String(); got != "compare: interrupted\n" {
 		t.Errorf("stderr %q", got)
 	}
 }
