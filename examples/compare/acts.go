@@ -7,6 +7,9 @@ import (
 	"sync"
 	"time"
 
+	"github.com/dewarcache/dewar/examples/internal/pace"
+	"github.com/dewarcache/dewar/examples/internal/redisd"
+	"github.com/dewarcache/dewar/examples/internal/tape"
 	"golang.org/x/sync/errgroup"
 )
 
@@ -72,12 +75,12 @@ var acts = []act{
 	{
 		name: redisDown, length: 1, rate: 1, ads: 5,
 		story: "every connection to Redis is cut, new ones are refused",
-		begin: func(s *stage) { s.redis.cut() },
+		begin: func(s *stage) { s.redis.Cut() },
 	},
 	{
 		name: redisBack, length: 1.25, rate: 1, ads: 5,
 		story: "it answers again; a breaker takes up to a second to try",
-		begin: func(s *stage) { s.redis.mend() },
+		begin: func(s *stage) { s.redis.Mend() },
 	},
 }
 
@@ -104,8 +107,8 @@ const (
 // theatre plays the acts on each system.
 type theatre struct {
 	set      settings
-	server   server
-	accesses *tape
+	server   redisd.Server
+	accesses *tape.Tape
 	show     *progress
 }
 
@@ -130,14 +133,14 @@ func (th *theatre) playAll(ctx context.Context) ([]systemResult, error) {
 type stage struct {
 	name    string
 	origin  *origin
-	redis   *redisStage // nil: the system uses none
-	systems []system    // one for each process
+	redis   *redisd.Redis // nil: the system uses none
+	systems []system      // one for each process
 	readers *readers
 	press   *press
 }
 
 func (th *theatre) open(name string) (*stage, error) {
-	titles := th.accesses.top(titleCount)
+	titles := topVideos(th.accesses, titleCount)
 	s := &stage{name: name, origin: newOrigin(titles), readers: newReaders(th.accesses, th.set.seed)}
 	s.press = newPress(titles, s.origin, th.set.processes)
 	if name == nameNoCache {
@@ -147,13 +150,13 @@ func (th *theatre) open(name string) (*stage, error) {
 		return s, nil
 	}
 	var err error
-	if s.redis, err = openRedis(th.server, th.set.processes); err != nil {
+	if s.redis, err = redisd.Open(th.server, th.set.processes); err != nil {
 		return nil, err
 	}
 	// A name of its own for each run: on a Redis that stays, it starts cold too.
 	ns := "compare-" + rand.Text()[:8]
 	t := newTimes(th.set)
-	for _, rdb := range s.redis.clients {
+	for _, rdb := range s.redis.Clients {
 		if name == nameNaive {
 			s.systems = append(s.systems, &getThenLoad{prefix: ns + ":", rdb: rdb, origin: s.origin, times: t})
 			continue
@@ -172,7 +175,7 @@ func (s *stage) close() {
 	for _, sys := range s.systems {
 		sys.close()
 	}
-	s.redis.close()
+	s.redis.Close()
 }
 
 // play plays all acts on one system.
@@ -233,9 +236,7 @@ func perTTL(loads int64, took, ttl time.Duration) float64 {
 	return float64(loads) * float64(ttl) / float64(took)
 }
 
-// perform sends the requests of an act on schedule, whatever becomes of those
-// sent before, so that a slow system is measured under the load that it would
-// meet. It returns when all are answered.
+// perform sends the requests of an act, and returns when all are answered.
 func (th *theatre) perform(ctx context.Context, s *stage, a *act, m *measure) {
 	var wg sync.WaitGroup
 	defer wg.Wait()
@@ -244,17 +245,10 @@ func (th *theatre) perform(ctx context.Context, s *stage, a *act, m *measure) {
 	}
 	length := time.Duration(a.length * float64(newTimes(th.set).unit))
 	n := int(length.Seconds() * float64(th.set.rate*a.rate))
-	began := time.Now()
-	for i := range n {
+	pace.Steadily(ctx, length, n, func(i int) func(time.Time) {
 		ids := s.readers.next(a)
-		// Within a millisecond is on time: a timer is no better.
-		early := time.Until(began.Add(length / time.Duration(n) * time.Duration(i)))
-		if early > time.Millisecond && pause(ctx, early) != nil || ctx.Err() != nil {
-			return
-		}
-		sent := time.Now()
-		wg.Go(func() { th.request(ctx, s, m, i, ids, sent) })
-	}
+		return func(sent time.Time) { th.request(ctx, s, m, i, ids, sent) }
+	})
 }
 
 // herd is the scene in which many readers, spread over all processes, ask for

@@ -3,6 +3,8 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"github.com/dewarcache/dewar/examples/internal/show"
 )
 
 // claim is something that dewar promises, and whether it was so.
@@ -43,7 +45,7 @@ func judge(systems []systemResult, processes int) []claim {
 		{
 			Claim:  fmt.Sprintf("the origin gets less than 1/%d of the calls that it gets without a cache", callsBound),
 			Held:   callsBound*dewar.calls() < none.calls(),
-			Detail: fmt.Sprintf("%s of %s", count(dewar.calls()), count(none.calls())),
+			Detail: fmt.Sprintf("%s of %s", show.Count(dewar.calls()), show.Count(none.calls())),
 		},
 		noOwnOld(dewar.Press),
 		{
@@ -67,14 +69,14 @@ func noErrors(s systemResult, names ...string) claim {
 		switch {
 		case a.Errors == 0:
 		case name == originDown && s.redisFailed(name):
-			excused = fmt.Sprintf("; but %s in %s, when Redis failed too", count(a.Errors), name)
+			excused = fmt.Sprintf("; but %s in %s, when Redis failed too", show.Count(a.Errors), name)
 		case c.Held:
 			c.Held = false
-			c.Detail = fmt.Sprintf("%s: %s of %s, the first: %s", name, count(a.Errors), count(a.Requests), a.FirstError)
+			c.Detail = fmt.Sprintf("%s: %s of %s, the first: %s", name, show.Count(a.Errors), show.Count(a.Requests), a.FirstError)
 		}
 	}
 	if c.Held {
-		c.Detail = fmt.Sprintf("0 of %s requests", count(requests)) + excused
+		c.Detail = fmt.Sprintf("0 of %s requests", show.Count(requests)) + excused
 	}
 	return c
 }
@@ -85,9 +87,9 @@ func oneHerdLoad(s systemResult, processes int) claim {
 		bound, excuse = processes, ", Redis failed"
 	}
 	return claim{
-		Claim:  fmt.Sprintf("%s readers of one cold id, in all processes, cause one load", count(herdSize)),
+		Claim:  fmt.Sprintf("%s readers of one cold id, in all processes, cause one load", show.Count(herdSize)),
 		Held:   s.HerdLoads > 0 && s.HerdLoads <= int64(bound),
-		Detail: count(s.HerdLoads) + excuse,
+		Detail: show.Count(s.HerdLoads) + excuse,
 	}
 }
 
@@ -99,7 +101,7 @@ func fewAdLoads(s systemResult, processes int) claim {
 	return claim{
 		Claim:  fmt.Sprintf("all processes together load an ad at most %d times per TTL in the %s", adLoadsBound, adBreak),
 		Held:   s.AdLoads > 0 && s.AdLoads <= float64(bound),
-		Detail: rate(s.AdLoads) + excuse,
+		Detail: show.Rate(s.AdLoads) + excuse,
 	}
 }
 
@@ -108,7 +110,7 @@ func staleServed(s systemResult) claim {
 	return claim{
 		Claim:  "while the origin is down readers get the last good answer",
 		Held:   a.Stale > 0,
-		Detail: fmt.Sprintf("%s of %s ids were stale", count(a.Stale), count(a.IDs)),
+		Detail: fmt.Sprintf("%s of %s ids were stale", show.Count(a.Stale), show.Count(a.IDs)),
 	}
 }
 
@@ -135,7 +137,7 @@ func deafNotices(p pressResult) claim {
 	case p.NoticedMS == 0: // it was alone
 		c.Detail = oldOnes(p.BackOld, p.BackLast)
 	default:
-		c.Detail = span(p.NoticedMS) + "; old titles: " + oldOnes(p.BackOld, p.BackLast)
+		c.Detail = show.Span(p.NoticedMS) + "; old titles: " + oldOnes(p.BackOld, p.BackLast)
 	}
 	return c
 }
@@ -144,7 +146,7 @@ func oldOnes(n int64, last float64) string {
 	if n == 0 {
 		return "none"
 	}
-	return fmt.Sprintf("%s, until %s", count(n), span(last))
+	return fmt.Sprintf("%s, until %s", show.Count(n), show.Span(last))
 }
 
 // calls returns the origin's calls for the requests that all systems got: not

@@ -15,6 +15,9 @@ import (
 	"unicode/utf8"
 
 	"github.com/alicebob/miniredis/v2"
+	"github.com/dewarcache/dewar/examples/internal/redisd"
+	"github.com/dewarcache/dewar/examples/internal/show"
+	"github.com/dewarcache/dewar/examples/internal/tape"
 )
 
 // quick is a run that is short, and patient with a loaded machine.
@@ -25,7 +28,7 @@ func quick() settings {
 func TestActsHoldTheirClaims(t *testing.T) {
 	set := quick()
 	set.json = true
-	set.trace = writeTrace(t, zipfTape(3).keys)
+	set.trace = writeTrace(t, tape.Zipf(3, tape.Ranks).Keys)
 	var stdout, stderr bytes.Buffer
 	if code := set.run(t.Context(), &stdout, &stderr); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, &stderr)
@@ -81,20 +84,20 @@ func TestReportFitsItsColumns(t *testing.T) {
 		{Name: nameNaive, Total: big, HerdLoads: 1000},
 	}
 	var out bytes.Buffer
-	if err := newReport(quick(), server{}, newTape("x", []uint32{1}), systems).writeText(&out); err != nil {
+	if err := newReport(quick(), redisd.Server{}, tape.New("x", []uint32{1}), systems).writeText(&out); err != nil {
 		t.Fatal(err)
 	}
 	tables := 0
 	for line := range strings.Lines(out.String()) {
 		line = strings.TrimSuffix(line, "\n")
 		n := utf8.RuneCountInString(line)
-		if n > pageWidth {
+		if n > show.PageWidth {
 			t.Errorf("%d columns: %q", n, line)
 		}
 		for _, start := range []string{originDown, adBreak, nameNaive + " ", "---"} {
 			if strings.HasPrefix(line, start) {
-				if tables++; n != tableWidth() {
-					t.Errorf("not aligned, %d of %d columns: %q", n, tableWidth(), line)
+				if tables++; n != columns.Width() {
+					t.Errorf("not aligned, %d of %d columns: %q", n, columns.Width(), line)
 				}
 			}
 		}
@@ -243,31 +246,12 @@ func TestBrokenClaimsAreFound(t *testing.T) {
 	}
 }
 
-func TestPercentilesAreExactToThreePercent(t *testing.T) {
-	var h histogram
-	for i := range 100_000 {
-		h.add(time.Duration(i+1) * time.Microsecond)
-	}
-	for _, p := range []float64{0.00001, 0.5, 0.99, 0.999, 1} {
-		want := p * 100_000
-		got := float64(h.percentile(p)) / float64(time.Microsecond)
-		if got < want || got > want*1.04 {
-			t.Errorf("p%v is %v, want %v", 100*p, got, want)
-		}
-	}
-	for d := time.Duration(1); d > 0; d = d*3 + 1 {
-		if end := bucketEnd(bucketOf(d)); end < d || float64(end) > float64(d)*1.04 {
-			t.Errorf("%v is in a bucket that ends at %v", d, end)
-		}
-	}
-}
-
 func TestKnownIDsWereAskedForBefore(t *testing.T) {
 	keys := make([]uint32, 1000)
 	for i := range keys {
 		keys[i] = uint32(i)
 	}
-	r := newReaders(newTape("x", keys), 1)
+	r := newReaders(tape.New("x", keys), 1)
 	asked := map[string]bool{}
 	for range 50 {
 		for _, id := range r.next(&act{}) {

@@ -26,6 +26,9 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/dewarcache/dewar/examples/internal/redisd"
+	"github.com/dewarcache/dewar/examples/internal/tape"
 )
 
 // Exit codes.
@@ -107,11 +110,11 @@ func fail(stderr io.Writer, err error) int {
 
 // play runs the acts on every system and returns the report.
 func play(ctx context.Context, set settings, stdout, stderr io.Writer) (*report, error) {
-	accesses, err := openTape(set.trace, set.seed)
+	accesses, err := tape.Open(set.trace, set.seed)
 	if err != nil {
 		return nil, err
 	}
-	srv, err := findServer(ctx, set.redis)
+	srv, err := redisd.Find(ctx, set.redis)
 	if err != nil {
 		return nil, err
 	}

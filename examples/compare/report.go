@@ -4,6 +4,9 @@ import (
 	"encoding/json"
 	"io"
 	"time"
+
+	"github.com/dewarcache/dewar/examples/internal/redisd"
+	"github.com/dewarcache/dewar/examples/internal/tape"
 )
 
 // report is what -json prints. Durations are in ms; the counts of ids say by
@@ -59,7 +62,7 @@ func newActResult(name string, took time.Duration, m *measure, calls, ids int64)
 	r := actResult{
 		Act: name, TookMS: ms(took),
 		Requests: m.requests.Load(), IDs: m.ids.Load(), Errors: m.errors.Load(),
-		P50MS: ms(m.latency.percentile(0.5)), P99MS: ms(m.latency.percentile(0.99)), P999MS: ms(m.latency.percentile(0.999)),
+		P50MS: ms(m.latency.Percentile(0.5)), P99MS: ms(m.latency.Percentile(0.99)), P999MS: ms(m.latency.Percentile(0.999)),
 		Memory: m.memory.Load(), Redis: m.redis.Load(), Origin: m.origin.Load(), Stale: m.stale.Load(),
 		OriginCalls: calls, OriginIDs: ids,
 	}
@@ -71,9 +74,9 @@ func newActResult(name string, took time.Duration, m *measure, calls, ids int64)
 
 func ms(d time.Duration) float64 { return float64(d.Microseconds()) / 1000 }
 
-func newReport(set settings, srv server, t *tape, systems []systemResult) *report {
+func newReport(set settings, srv redisd.Server, t *tape.Tape, systems []systemResult) *report {
 	r := &report{
-		Trace: t.name, Processes: set.processes, IDs: t.ids, RatePerSecond: set.rate, Seed: set.seed,
+		Trace: t.Name, Processes: set.processes, IDs: len(t.Popular), RatePerSecond: set.rate, Seed: set.seed,
 		DurationMS: ms(set.duration), TTLMS: ms(newTimes(set).ttl),
 		Redis: srv.String(), Systems: systems, Claims: judge(systems, set.processes), OK: true,
 	}
