@@ -7,10 +7,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	redistier "github.com/dewarcache/dewar/redis"
 	"github.com/redis/go-redis/v9"
 )
@@ -103,21 +101,18 @@ type Redis struct {
 	Links   []*Link
 	Clients []redis.UniversalClient
 
-	mini *miniredis.Miniredis // nil: somebody's server
-	stop func()
+	embedded *embedded // nil: somebody's server
 }
 
 // Open connects processes to srv or, if that is embedded, to one of their own.
 func Open(srv Server, processes int) (*Redis, error) {
-	r := &Redis{stop: func() {}}
+	r := new(Redis)
 	if len(srv.addrs) == 0 {
-		mini, err := miniredis.Run()
-		if err != nil {
+		var err error
+		if r.embedded, err = startEmbedded(); err != nil {
 			return nil, fmt.Errorf("embedded Redis: %w", err)
 		}
-		srv.addrs = []string{mini.Addr()}
-		stopClock := runClock(mini)
-		r.mini, r.stop = mini, func() { stopClock(); mini.Close() }
+		srv.addrs = []string{r.embedded.addr}
 	}
 	for range processes {
 		k := new(Link)
@@ -149,6 +144,26 @@ func (r *Redis) Mend() {
 	}
 }
 
+// Crash takes an embedded server away with all that it holds, and cuts the
+// links to somebody's.
+func (r *Redis) Crash() {
+	if r.embedded == nil {
+		r.Cut()
+		return
+	}
+	r.embedded.crash()
+}
+
+// Replace brings an empty server to the address of the one that crashed, or
+// mends the links.
+func (r *Redis) Replace() error {
+	if r.embedded == nil {
+		r.Mend()
+		return nil
+	}
+	return r.embedded.replace()
+}
+
 // Close closes the clients, and the server if it is embedded.
 func (r *Redis) Close() {
 	if r == nil {
@@ -157,27 +172,7 @@ func (r *Redis) Close() {
 	for _, c := range r.Clients {
 		_ = c.Close()
 	}
-	r.stop()
-}
-
-// runClock makes the keys of an embedded Redis, whose time stands still by
-// itself, expire. (Its ClockTTL would go through all keys at each command.) The
-// returned func ends it.
-func runClock(mini *miniredis.Miniredis) (stop func()) {
-	quit := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() { // stop waits for it
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for last := time.Now(); ; {
-			select {
-			case now := <-tick.C:
-				mini.FastForward(now.Sub(last))
-				last = now
-			case <-quit:
-				return
-			}
-		}
-	})
-	return func() { close(quit); wg.Wait() }
+	if r.embedded != nil {
+		r.embedded.stop()
+	}
 }
