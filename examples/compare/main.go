@@ -28,6 +28,7 @@ import (
 	"time"
 
 	"github.com/dewarcache/dewar/examples/internal/redisd"
+	"github.com/dewarcache/dewar/examples/internal/show"
 	"github.com/dewarcache/dewar/examples/internal/tape"
 )
 
@@ -102,9 +103,8 @@ func (set settings) run(ctx context.Context, stdout, stderr io.Writer) int {
 	return 0
 }
 
-// fail tells what is wrong in one line, whatever a path or an address holds.
 func fail(stderr io.Writer, err error) int {
-	fmt.Fprintln(stderr, "compare:", strings.Join(strings.Fields(err.Error()), " "))
+	show.Error(stderr, "compare", err)
 	return exitUsage
 }
 

@@ -4,6 +4,7 @@ package show
 
 import (
 	"fmt"
+	"io"
 	"strings"
 	"unicode/utf8"
 )
@@ -71,6 +72,11 @@ func (t Table) Row(b *strings.Builder, cells ...string) {
 
 // Rule writes a line of dashes.
 func (t Table) Rule(b *strings.Builder) { fmt.Fprintln(b, strings.Repeat("-", t.Width())) }
+
+// Error writes what is wrong in one line, whatever a path or an address holds.
+func Error(w io.Writer, program string, err error) {
+	fmt.Fprintf(w, "%s: %s\n", program, strings.Join(strings.Fields(err.Error()), " "))
+}
 
 // Claim writes whether a claim held, and why one thinks so, on one line or two.
 func Claim(b *strings.Builder, held bool, claim, detail string) {
