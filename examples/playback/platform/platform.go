@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/defconhttp"
 	"github.com/dewarcache/dewar/examples/playback/wire"
 	"github.com/redis/go-redis/v9"
 )
@@ -105,7 +106,7 @@ func (p *Platform) routes() http.Handler {
 	mux.HandleFunc("GET /v1/playback", p.playback)
 	mux.HandleFunc("GET /healthz", p.healthz)
 	mux.HandleFunc("GET /stats", p.showStats)
-	mux.Handle("/defcon", p.dial) // GET shows, PUT turns
+	mux.Handle("/defcon", defconhttp.Handler(p.dial)) // GET shows, PUT turns
 	mux.Handle("GET /rollout", &p.rollout)
 	mux.Handle("PUT /rollout", &p.rollout)
 	return mux
