@@ -104,8 +104,13 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if out.elsewhere {
 		c.lookSoonLocked(f, old, now)
 	}
-	if out.refused && !errors.Is(out.err, ErrDefcon) && now >= old.Fresh { // the dial turns with the next read
-		f.shard.restLocked(f.str, now, out.err) // or each reader would look and ask anew
+	if out.refused && now >= old.Fresh { // or each reader would look and ask anew
+		switch {
+		case errors.Is(out.err, ErrBreakerOpen):
+			f.shard.restLocked(f.str, now, now, out.err)
+		case errors.Is(out.err, ErrOverloaded): // a queue has made them rest already
+			f.shard.restLocked(f.str, f.begun, now, out.err)
+		}
 	}
 	if out.refused && now < old.Fresh {
 		c.dueAgainLocked(f, old, now, c.rules.retryAfter-spread(c.rules.retryAfter))
@@ -151,7 +156,7 @@ const (
 // rests.
 func (c *Cache[K, V]) lookSoonLocked(f *flight[K, V], old *Entry[V], now int64) {
 	if now >= old.Fresh {
-		f.shard.restLocked(f.str, now, errElsewhere)
+		f.shard.restLocked(f.str, now, now, errElsewhere)
 		return
 	}
 	if c.rules.localTTL > 0 {
