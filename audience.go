@@ -89,43 +89,25 @@ func (d *deliveries[T]) pending() bool {
 }
 
 // deliver tells of what waits, unless somebody else is at it: then that one
-// tells of all.
+// tells of all. After a panic of whoever is told, the next to deliver goes on.
 func (d *deliveries[T]) deliver(tell func(T)) {
-	if !d.begin() {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	if d.busy {
 		return
 	}
-	ended := false
-	defer func() {
-		if !ended { // tell panicked: the next to come goes on with the rest
-			d.mu.Lock()
-			defer d.mu.Unlock()
-			d.busy = false
-		}
-	}()
-	for event, ok := d.next(); ok; event, ok = d.next() {
-		tell(event)
-	}
-	ended = true
-}
-
-func (d *deliveries[T]) begin() bool {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if d.busy || len(d.waiting) == 0 {
-		return false
-	}
 	d.busy = true
-	return true
+	defer func() { d.busy = false }()
+	for len(d.waiting) > 0 {
+		event := d.waiting[0]
+		d.waiting = d.waiting[1:]
+		d.tellUnlocked(tell, event)
+	}
+	d.waiting = nil
 }
 
-func (d *deliveries[T]) next() (event T, ok bool) {
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	if len(d.waiting) == 0 {
-		d.busy, d.waiting = false, nil
-		return event, false
-	}
-	event = d.waiting[0]
-	d.waiting = d.waiting[1:]
-	return event, true
+func (d *deliveries[T]) tellUnlocked(tell func(T), event T) {
+	d.mu.Unlock()
+	defer d.mu.Lock()
+	tell(event)
 }

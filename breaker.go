@@ -154,12 +154,13 @@ func (s BreakerState) String() string {
 	return "none"
 }
 
-// BreakerChange tells a [Trace] that a breaker has changed its state.
+// BreakerChange tells a [Trace] that a breaker has changed its state. Calls and
+// Failures are 0 where the breaker is the user's.
 type BreakerChange struct {
 	Origin   string // as in NewOrigin, or the name of the cache that has it for itself
 	From, To BreakerState
-	Calls    int   // with BreakerOpen: those counted within the window, or as probes,
-	Failures int   // and how many of them failed
+	Calls    int   // with BreakerOpen: those counted within the window; from BreakerHalfOpen the probe that failed
+	Failures int   // how many of them failed
 	Err      error // with BreakerOpen: the last failure
 }
 

@@ -1,10 +1,13 @@
 package dewar_test
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -130,6 +133,97 @@ func TestTheChangesOfAUsersBreakerAreToldInOrder(t *testing.T) {
 		}
 		if is := c.Stats().Origin.Breaker; is != state {
 			t.Errorf("the last change was to %v, but it is %v", state, is)
+		}
+	})
+}
+
+func TestTheChangesOfABreakerAreToldInOrderWithWhatTrippedThem(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var heard changes
+		var log bytes.Buffer
+		again := errors.New("still down")
+		o := newOrigin(0)
+		cfg := localOnly(o)
+		cfg.Guard.Breaker = dewar.Breaker{MinRequests: 4, FailureRatio: 0.5, OpenFor: time.Second, Probes: 2}
+		cfg.Trace = heard.trace()
+		cfg.Logger = slog.New(slog.NewTextHandler(&log, nil))
+		c := open(t, cfg)
+		mustGet(t, c, "well", "well#1")
+		mustGet(t, c, "well too", "well too#1")
+		o.fail(errOrigin)
+		mustFail(t, c, "a", errOrigin)
+		if n := len(heard.all()); n != 0 {
+			t.Errorf("%d changes before anything changed", n)
+		}
+		mustFail(t, c, "b", errOrigin) // the second of four: half
+		time.Sleep(2 * time.Second)
+		o.fail(again)
+		mustFail(t, c, "c", again) // a probe
+		time.Sleep(2 * time.Second)
+		o.fail(nil)
+		mustGet(t, c, "d", "d#1")
+		mustGet(t, c, "e", "e#1")
+
+		const closed, half, opened = dewar.BreakerClosed, dewar.BreakerHalfOpen, dewar.BreakerOpen
+		want := []dewar.BreakerChange{
+			{Origin: "test", From: closed, To: opened, Calls: 4, Failures: 2, Err: errOrigin},
+			{Origin: "test", From: opened, To: half},
+			{Origin: "test", From: half, To: opened, Calls: 1, Failures: 1, Err: again},
+			{Origin: "test", From: opened, To: half},
+			{Origin: "test", From: half, To: closed},
+		}
+		if got := heard.all(); !slices.Equal(got, want) {
+			t.Errorf("heard of %+v", got)
+		}
+		lines := strings.Split(strings.TrimSpace(log.String()), "\n")
+		if len(lines) != len(want) {
+			t.Fatalf("%d lines of log for %d changes: %s", len(lines), len(want), log.String())
+		}
+		for i, ch := range want {
+			level := "level=INFO"
+			if ch.To == opened {
+				level = "level=WARN"
+			}
+			for _, word := range []string{level, "origin=test", "from=" + ch.From.String(), "cache=test"} {
+				if !strings.Contains(lines[i], word) {
+					t.Errorf("no %s in %s", word, lines[i])
+				}
+			}
+		}
+		if !strings.Contains(lines[0], "calls=4 failures=2") || !strings.Contains(lines[0], errOrigin.Error()) || !strings.Contains(lines[2], again.Error()) {
+			t.Errorf("what tripped it is not told: %s", log.String())
+		}
+	})
+}
+
+// A hook that is slow delays the next, and nobody else.
+func TestASlowHookHoldsUpNoLoad(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var most, running atomic.Int32
+		o := newOrigin(0)
+		cfg := localOnly(o)
+		cfg.Guard.Breaker = tripping()
+		cfg.Trace = &dewar.Trace{BreakerChanged: func(dewar.BreakerChange) {
+			most.Store(max(most.Load(), running.Add(1)))
+			time.Sleep(10 * time.Second)
+			running.Add(-1)
+		}}
+		c := open(t, cfg)
+		begun := time.Now()
+		trip(t, c, o)
+		if took := time.Since(begun); took > 0 {
+			t.Error("the failure took", took)
+		}
+		o.fail(nil)
+		time.Sleep(2 * time.Second)
+		begun = time.Now()
+		mustGet(t, c, "a", "a#1")
+		if took := time.Since(begun); took > 0 {
+			t.Error("the probe took", took)
+		}
+		time.Sleep(time.Minute)
+		if most.Load() != 1 {
+			t.Errorf("%d hooks ran at once", most.Load())
 		}
 	})
 }

@@ -191,7 +191,7 @@ func (d *Defcon) tell() {
 			level = slog.LevelWarn
 		}
 		d.logger().Log(noContext, level, "dewar: DEFCON turned",
-			"from", int(t.From), "to", int(t.To), "level", t.To.String(), "who", t.Who, "why", t.Why, "via", t.Via)
+			"from", int(t.From), "to", int(t.To), "name", t.To.String(), "who", t.Who, "why", t.Why, "via", t.Via)
 		for _, m := range d.heard.all() {
 			if m.trace.DefconTurned != nil {
 				m.trace.DefconTurned(t)

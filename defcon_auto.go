@@ -156,9 +156,9 @@ func (d *Defcon) Follow(ctx context.Context, every time.Duration, flag func(cont
 		}
 		switch {
 		case err != nil && !failing:
-			d.logger().Warn("dewar: the DEFCON flag cannot be read; the level stays", "level", int(d.Level()), "error", err)
+			d.logger().Warn("dewar: the DEFCON flag cannot be read; the level stays", "defcon", int(d.Level()), "error", err)
 		case err == nil && failing:
-			d.logger().Info("dewar: the DEFCON flag can be read again", "level", int(d.Level()))
+			d.logger().Info("dewar: the DEFCON flag can be read again", "defcon", int(d.Level()))
 		}
 		failing = err != nil
 		select {

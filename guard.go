@@ -163,9 +163,6 @@ func (o *Origin) admit(ctx context.Context, outer *chain) (p permit, err error) 
 	return p, nil
 }
 
-// errNoTurn is the ErrOverloaded of whoever did not even wait.
-var errNoTurn = fmt.Errorf("%w: none before that", ErrOverloaded)
-
 // turn waits for the rate limit. It takes no slot along, and does not wait for
 // what would come too late. To reserve a turn and to give it back is no way to
 // find out: it is lost when another was reserved meanwhile, and a herd that is
@@ -184,7 +181,7 @@ func (o *Origin) turn(ctx context.Context, until int64) error {
 	if ctx.Err() != nil {
 		return context.Cause(ctx)
 	}
-	return errNoTurn
+	return ErrOverloaded
 }
 
 func (o *Origin) slot(ctx context.Context, until int64) error {

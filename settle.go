@@ -120,8 +120,13 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if out.elsewhere {
 		c.lookSoonLocked(f, old, now)
 	}
-	if out.refused && out.atOnce() && now >= old.Fresh {
-		f.shard.restLocked(f.str, now, out.err) // or each reader would look and ask anew
+	if out.refused && now >= old.Fresh { // or each reader would look and ask anew
+		switch {
+		case errors.Is(out.err, ErrBreakerOpen):
+			f.shard.restLocked(f.str, now, now, out.err)
+		case errors.Is(out.err, ErrOverloaded): // a queue has made them rest already
+			f.shard.restLocked(f.str, f.begun, now, out.err)
+		}
 	}
 	if out.refused && now < old.Fresh {
 		c.dueAgainLocked(f, old, now, c.rules.retryAfter-spread(c.rules.retryAfter))
@@ -155,13 +160,6 @@ func (c *Cache[K, V]) dueAgainLocked(f *flight[K, V], old *Entry[V], now, wait i
 	c.local.Set(f.str, again)
 }
 
-// atOnce reports whether a load was refused by what will refuse the next one
-// too, without a wait. The dial is none of that: it may be turned with the next
-// read.
-func (o *outcome[V]) atOnce() bool {
-	return errors.Is(o.err, ErrBreakerOpen) || errors.Is(o.err, errNoTurn)
-}
-
 // Between what bounds an entry that another process refreshes is due again, to
 // be adopted: after an eighth of the time that is left, or these.
 const (
@@ -174,7 +172,7 @@ const (
 // rests.
 func (c *Cache[K, V]) lookSoonLocked(f *flight[K, V], old *Entry[V], now int64) {
 	if now >= old.Fresh {
-		f.shard.restLocked(f.str, now, errElsewhere)
+		f.shard.restLocked(f.str, now, now, errElsewhere)
 		return
 	}
 	if c.rules.localTTL > 0 {

@@ -360,11 +360,12 @@ func (s *shard[K, V]) failedLocked(key string, now, rest int64, err error, falls
 // loaded here, though the origin has not failed.
 const shortRest = int64(pollMaxWait) / 2
 
-// restLocked makes a stale key rest for a moment, unless it rests for longer.
-func (s *shard[K, V]) restLocked(key string, now int64, err error) {
+// restLocked makes a stale key rest for a moment from an instant on, unless it
+// rests for longer.
+func (s *shard[K, V]) restLocked(key string, from, now int64, err error) {
 	s.sweepLocked(now)
-	fail, until := s.failing[key], later(now, shortRest)
-	if fail.until >= until {
+	fail, until := s.failing[key], later(from, shortRest)
+	if fail.until >= until || now >= until {
 		return
 	}
 	fail.until, fail.err, fail.fallsBack = until, err, true

@@ -2,294 +2,201 @@ package main
 
 import (
 	"context"
-	"crypto/rand"
-	"fmt"
-	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
+	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/examples/internal/pace"
+	"github.com/dewarcache/dewar/examples/playback/legacy"
 )
 
-// act is one scene of the play.
+// act is one scene of the night.
 type act struct {
 	name   string
 	story  string
 	length float64 // in units of newTimes
-	rate   int     // requests a second, times -rate
+	rate   float64 // viewers a second, times -rate
+	visit  visit   // what viewers do; the zero value is what they do otherwise
 
-	ads   int  // percent of the requests are for the same few ids
-	known bool // the others ask for ids that were asked for before
+	begin func(*night) // what happens first; nil: nothing
+	end   func(*night) // and when the requests are answered; nil: nothing
 
-	begin func(*stage) // what happens to origin and Redis first; nil: nothing
-
-	// scene is what happens beside the requests, unless it needs a Redis that
-	// the system has not got; nil: nothing. The act does not end before it.
-	scene func(*theatre, context.Context, *stage, *measure)
-	redis bool // the scene needs Redis
+	// scene is what happens beside the requests; nil: nothing. The act does not
+	// end before it.
+	scene func(*night, context.Context)
 }
 
-// acts are played in this order. In an outage of the origin, readers ask for
-// what was asked for before: what no cache has ever seen, no cache can answer.
+// The names of the acts that something is claimed of.
+const (
+	actWarmUp    = "warm-up"
+	actRetries   = "app crash"
+	actNoRetries = "  without retries"
+	actStreams   = "stream URLs fail"
+	actExtension = "extension"
+	actRedis     = "Redis failover"
+	actLockdown  = "DEFCON 1"
+	actBack      = "DEFCON 5"
+)
+
+// acts are played in this order.
 var acts = []act{
 	{
-		name: coldStart, length: 1, rate: 1,
-		story: "nothing is cached yet",
+		name: actWarmUp, length: 2.5, rate: 1,
+		story: "the caches fill; 0, 10, 50, 100 % of the viewers move to the new path",
+		begin: func(n *night) { n.stage.platform.SetShadow(shadowShare) },
+		scene: (*night).moveOver,
+		end:   func(n *night) { n.stage.platform.SetShadow(0) },
 	},
 	{
-		name: steady, length: 1.25, rate: 1,
-		story: "an ordinary evening",
+		name: "kick-off", length: 1, rate: 2,
+		story: "twice the viewers, and a crowd at once for a title that is new",
+		scene: (*night).crowd,
 	},
 	{
-		name: adBreak, length: 1.5, rate: 2, ads: 75,
-		story: "twice the requests, most for the same 8 ads, which expire together;\nand a herd of 1,000 readers asks at once for an id that is new",
-		scene: (*theatre).herd,
+		name: "ad break", length: 1, rate: 2, visit: visitAds,
+		story: "everybody asks for ads, which rotate",
 	},
 	{
-		name: originDown, length: 1.25, rate: 1, ads: 5, known: true,
-		story: "the origin refuses nearly all calls, and hangs on one in twenty for half a second",
-		begin: func(s *stage) { s.origin.down.Store(true) },
+		name: actRetries, length: 1, rate: 1, visit: visitRestart,
+		story: "it restarts everywhere, asks for old titles, and retries; metadata breaks",
+		begin: func(n *night) { n.stage.legacy.Break(legacy.Metadata, 0.9, 0) },
 	},
 	{
-		name: originBack, length: 1, rate: 1, ads: 5,
-		story: "as if nothing had been",
-		begin: func(s *stage) { s.origin.down.Store(false) },
+		name: actNoRetries, length: 1, rate: 1, visit: visitRestart,
+		story: "the same at DEFCON 3, where players are told not to",
+		begin: func(n *night) { n.turn(dewar.Degraded, "app crash") },
+		end: func(n *night) {
+			n.stage.legacy.Heal(legacy.Metadata)
+			n.turn(dewar.Normal, "the app is fixed")
+		},
 	},
 	{
-		name: newTitles, length: 1, rate: 1, ads: 5,
-		story: "a publisher changes the 200 titles that are read most, through one process,\nand corrects them twice while they are being loaded again; others read them all the time",
-		scene: (*theatre).news, redis: true,
+		name: actStreams, length: 2.5, rate: 1,
+		story: "none can be signed, for longer than their TTL",
+		begin: func(n *night) { n.stage.legacy.Break(legacy.Streams, 1, 0) },
+		end:   func(n *night) { n.stage.legacy.Heal(legacy.Streams) },
 	},
 	{
-		name: redisDeaf, length: 1, rate: 1, ads: 5,
-		story: "the link of one process swallows what it is sent, without an error;\nmeanwhile the titles change, through another process",
-		scene: (*theatre).unheard, redis: true,
+		name: "metadata slow", length: 1.5, rate: 1,
+		story: "the metadata store takes 400 ms longer",
+		begin: func(n *night) { n.stage.legacy.Break(legacy.Metadata, 0, 400*time.Millisecond) },
+		end:   func(n *night) { n.stage.legacy.Heal(legacy.Metadata) },
 	},
 	{
-		name: redisHeard, length: 1, rate: 1, ads: 5,
-		story: "the link is back; the process has to find out that it has missed something",
-		scene: (*theatre).heard, redis: true,
+		name: actExtension, length: 1.5, rate: 1,
+		story: "extra time: the whole schedule changes at once, and everybody looks",
+		scene: (*night).extend,
 	},
 	{
-		name: redisDown, length: 1, rate: 1, ads: 5,
-		story: "every connection to Redis is cut, new ones are refused",
-		begin: func(s *stage) { s.redis.cut() },
+		name: actRedis, length: 1.5, rate: 1,
+		story: "Redis is gone; half-way an empty one takes its place",
+		begin: func(n *night) { n.stage.redis.Crash() },
+		scene: (*night).failOver,
 	},
 	{
-		name: redisBack, length: 1.25, rate: 1, ads: 5,
-		story: "it answers again; a breaker takes up to a second to try",
-		begin: func(s *stage) { s.redis.mend() },
+		name: "DEFCON 4", length: 0.5, rate: 1, story: "recommendations go",
+		begin: func(n *night) {
+			n.drill = n.stage.platform.Stats().Features
+			n.turn(dewar.Elevated, "drill")
+		},
+	},
+	{
+		name: "DEFCON 3", length: 0.5, rate: 1, story: "artwork goes, and players may not retry",
+		begin: func(n *night) { n.turn(dewar.Degraded, "drill") },
+	},
+	{
+		name: "DEFCON 2", length: 0.5, rate: 1, story: "nothing more goes: ads are the revenue",
+		begin: func(n *night) { n.turn(dewar.Protect, "drill") },
+	},
+	{
+		name: actLockdown, length: 1, rate: 1, story: "ads go; no service is called; everybody still plays",
+		begin: (*night).lockDown,
+		end:   (*night).lockedDown,
+	},
+	{
+		name: actBack, length: 1, rate: 1, story: "2, 3, 4, 5: all comes back",
+		scene: (*night).comeBack,
 	},
 }
 
-const (
-	coldStart  = "cold start"
-	steady     = "steady"
-	adBreak    = "ad break"
-	originDown = "origin down"
-	originBack = "origin back"
-	newTitles  = "new titles"
-	redisDeaf  = "Redis deaf"
-	redisHeard = "Redis heard"
-	redisDown  = "Redis down"
-	redisBack  = "Redis back"
-)
-
-// The systems that are compared.
-const (
-	nameDewar   = "dewar"
-	nameNaive   = "get-then-load"
-	nameNoCache = "no cache"
-)
-
-// theatre plays the acts on each system.
-type theatre struct {
-	set      settings
-	server   server
-	accesses *tape
-	show     *progress
+// nightUnits is how long a night is, with what is before and after the acts.
+func nightUnits() float64 {
+	units := 0.75
+	for _, a := range acts {
+		units += a.length
+	}
+	return units
 }
 
-// playAll plays on dewar alone first, then on the two that it is compared
-// with, at the same time: they mostly wait.
-func (th *theatre) playAll(ctx context.Context) ([]systemResult, error) {
-	dewar, err := th.play(ctx, nameDewar)
-	if err != nil {
-		return nil, err
-	}
-	var naive, none systemResult
-	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() (err error) { naive, err = th.play(ctx, nameNaive); return err })
-	g.Go(func() (err error) { none, err = th.play(ctx, nameNoCache); return err })
-	if err := g.Wait(); err != nil {
-		return nil, err
-	}
-	return []systemResult{dewar, naive, none}, nil
+// turn turns the dial.
+func (n *night) turn(to dewar.Level, why string) {
+	_ = n.stage.platform.Dial().Turn(dewar.Turn{To: to, Who: "playback", Why: why})
 }
 
-// stage is what one system plays on. Nothing of it is shared with others.
-type stage struct {
-	name    string
-	origin  *origin
-	redis   *redisStage // nil: the system uses none
-	systems []system    // one for each process
-	readers *readers
-	press   *press
+const shadowShare = 0.25 // of the answers are compared with the other path's
+
+// moveOver is the scene in which the percentage grows, while the caches fill.
+func (n *night) moveOver(ctx context.Context) {
+	warm := make(chan error, 1)
+	go func() { warm <- n.stage.warm(ctx) }() // waited for below
+	for _, percent := range []int{10, 50, 100} {
+		_ = pace.Pause(ctx, n.length()/4)
+		_ = n.stage.platform.Rollout().Set(percent)
+	}
+	n.cold = <-warm
 }
 
-func (th *theatre) open(name string) (*stage, error) {
-	titles := th.accesses.top(titleCount)
-	s := &stage{name: name, origin: newOrigin(titles), readers: newReaders(th.accesses, th.set.seed)}
-	s.press = newPress(titles, s.origin, th.set.processes)
-	if name == nameNoCache {
-		for range th.set.processes {
-			s.systems = append(s.systems, &noCache{s.origin})
-		}
-		return s, nil
-	}
-	var err error
-	if s.redis, err = openRedis(th.server, th.set.processes); err != nil {
-		return nil, err
-	}
-	// A name of its own for each run: on a Redis that stays, it starts cold too.
-	ns := "playback-" + rand.Text()[:8]
-	t := newTimes(th.set)
-	for _, rdb := range s.redis.clients {
-		if name == nameNaive {
-			s.systems = append(s.systems, &getThenLoad{prefix: ns + ":", rdb: rdb, origin: s.origin, times: t})
-			continue
-		}
-		c, err := newCached(ns, s.origin, rdb, t, th.set)
-		if err != nil {
-			s.close()
-			return nil, err
-		}
-		s.systems = append(s.systems, c)
-	}
-	return s, nil
+// crowdSize viewers ask at the same moment for a title that no cache has seen.
+const crowdSize = 200
+
+func (n *night) crowd(ctx context.Context) {
+	n.players.crowd(ctx, crowdSize, legacy.ArchiveID(archiveCount-1))
 }
 
-func (s *stage) close() {
-	for _, sys := range s.systems {
-		sys.close()
-	}
-	s.redis.close()
-}
-
-// play plays all acts on one system.
-func (th *theatre) play(ctx context.Context, name string) (systemResult, error) {
-	result := systemResult{Name: name}
-	s, err := th.open(name)
-	if err != nil {
-		return result, fmt.Errorf("%s: %w", name, err)
-	}
-	defer s.close()
-	var all measure
-	curtain := time.Now()
-	for i := range acts {
-		a := &acts[i]
-		if a.begin != nil {
-			a.begin(s)
-		}
-		var m measure
-		th.show.begins(name, a.name, &m)
-		calls, ids, ads := s.origin.calls.Load(), s.origin.ids.Load(), s.origin.ads.Load()
-		failed := s.redisErrors()
-		began := time.Now()
-		th.perform(ctx, s, a, &m)
-		if ctx.Err() != nil {
-			return result, ctx.Err()
-		}
-		took := time.Since(began)
-		r := newActResult(a.name, took, &m, s.origin.calls.Load()-calls, s.origin.ids.Load()-ids)
-		r.RedisErrors = s.redisErrors() - failed
-		if a.name == adBreak {
-			result.AdLoads = perTTL(s.origin.ads.Load()-ads, took, newTimes(th.set).adTTL) / adIDs
-		}
-		result.Acts = append(result.Acts, r)
-		all.merge(&m)
-		th.show.ends(name, r)
-	}
-	took := time.Since(curtain)
-	result.Total = newActResult("all acts", took, &all, s.origin.calls.Load(), s.origin.ids.Load())
-	result.HerdLoads = s.origin.premieres.Load()
-	result.Loads = perTTL(s.origin.ids.Load(), took, newTimes(th.set).ttl)
-	result.Press = s.press.result()
-	return result, nil
-}
-
-// redisErrors returns how many commands of the processes failed or timed out,
-// where they count that.
-func (s *stage) redisErrors() (n int64) {
-	for _, sys := range s.systems {
-		if c, ok := sys.(*cached); ok {
-			n += int64(c.videos.Stats().Remote.Errors)
-		}
-	}
-	return n
-}
-
-// perTTL returns how many loads there were for each TTL that passed.
-func perTTL(loads int64, took, ttl time.Duration) float64 {
-	return float64(loads) * float64(ttl) / float64(took)
-}
-
-// perform sends the requests of an act on schedule, whatever becomes of those
-// sent before, so that a slow system is measured under the load that it would
-// meet. It returns when all are answered.
-func (th *theatre) perform(ctx context.Context, s *stage, a *act, m *measure) {
-	var wg sync.WaitGroup
-	defer wg.Wait()
-	if a.scene != nil && (s.redis != nil || !a.redis) {
-		wg.Go(func() { a.scene(th, ctx, s, m) })
-	}
-	length := time.Duration(a.length * float64(newTimes(th.set).unit))
-	n := int(length.Seconds() * float64(th.set.rate*a.rate))
+// extend is the scene in which every title of the schedule ends later. It ends
+// when viewers see that of all of them, or a bound that is generous.
+func (n *night) extend(ctx context.Context) {
+	const patience = 30 * time.Second
+	n.extension.Titles = titleCount
 	began := time.Now()
-	for i := range n {
-		ids := s.readers.next(a)
-		// Within a millisecond is on time: a timer is no better.
-		early := time.Until(began.Add(length / time.Duration(n) * time.Duration(i)))
-		if early > time.Millisecond && pause(ctx, early) != nil || ctx.Err() != nil {
-			return
+	watch := n.watchRefreshes(ctx)
+	ends := n.stage.legacy.Extend()
+	if err := n.stage.platform.ScheduleChanged(ctx, schedule...); err != nil {
+		n.extension.Pending = err.Error() // accepted, and repeated by itself
+	}
+	for ctx.Err() == nil && time.Since(began) < patience {
+		if n.extension.New = n.players.countEnding(ctx, ends); n.extension.New == titleCount {
+			break
 		}
-		sent := time.Now()
-		wg.Go(func() { th.request(ctx, s, m, i, ids, sent) })
+		_ = pace.Pause(ctx, n.times.unit/20)
+	}
+	n.extension.TookMS = ms(time.Since(began))
+	watch.stop(&n.extension)
+}
+
+// failOver brings an empty Redis to where the old one was.
+func (n *night) failOver(ctx context.Context) {
+	_ = pace.Pause(ctx, n.length()/2)
+	if err := n.stage.redis.Replace(); err != nil {
+		n.fail(err)
 	}
 }
 
-// herd is the scene in which many readers, spread over all processes, ask for
-// one id at the same moment.
-func (th *theatre) herd(ctx context.Context, s *stage, m *measure) {
-	var wg sync.WaitGroup
-	gate := make(chan struct{})
-	var sent time.Time // written before gate is closed
-	for i := range herdSize {
-		wg.Go(func() {
-			<-gate
-			th.request(ctx, s, m, i, []string{premiereID}, sent)
-		})
+// lockDown turns the dial to 1, and waits for the calls that were let through
+// before: from then on there are none.
+func (n *night) lockDown() {
+	n.turn(dewar.Lockdown, "drill")
+	for n.callsUnderWay() > 0 {
+		time.Sleep(time.Millisecond)
 	}
-	sent = time.Now()
-	close(gate)
-	wg.Wait()
+	n.lockdown.before = n.calls()
 }
 
-// request is the i-th of an act: the processes take turns.
-func (th *theatre) request(ctx context.Context, s *stage, m *measure, i int, ids []string, sent time.Time) {
-	a, err := th.ask(ctx, s, i%len(s.systems), ids)
-	m.add(time.Since(sent), len(ids), a, err)
-}
+func (n *night) lockedDown() { n.lockdown.Calls = n.calls() - n.lockdown.before }
 
-// ask is what readers of a process do.
-func (th *theatre) ask(ctx context.Context, s *stage, process int, ids []string) (a answers, err error) {
-	ctx, cancel := context.WithTimeout(ctx, th.set.patience)
-	defer cancel()
-	asked := time.Now()
-	if len(ids) == 1 {
-		a, err = s.systems[process].video(ctx, ids[0])
-	} else {
-		a, err = s.systems[process].page(ctx, ids)
+// comeBack turns the dial up step by step.
+func (n *night) comeBack(ctx context.Context) {
+	for level := dewar.Protect; level <= dewar.Normal; level++ {
+		n.turn(level, "the drill is over")
+		_ = pace.Pause(ctx, n.length()/6)
 	}
-	s.press.proofread(process, asked, a.editions)
-	return a, err
 }

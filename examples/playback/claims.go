@@ -3,182 +3,125 @@ package main
 import (
 	"fmt"
 	"strings"
+
+	"github.com/dewarcache/dewar/examples/internal/show"
 )
 
-// claim is something that dewar promises, and whether it was so.
+// claim is something that the platform promises, and whether it was so. None
+// depends on how fast the machine is: a promise that was kept must not be broken
+// by a machine that crawls.
 type claim struct {
 	Claim  string `json:"claim"`
 	Held   bool   `json:"held"`
 	Detail string `json:"detail"`
 }
 
-const (
-	// callsBound is how many times fewer calls than without a cache the origin
-	// must see. The table shows more; a claim must hold on a machine that crawls.
-	callsBound = 2
-
-	// adLoadsBound is how often per TTL a fleet may load one ad: a reload comes
-	// early, after 0.8 of it, and the first load counts in an act of 3 TTLs.
-	adLoadsBound = 2
-)
-
-// judge checks what dewar promises by counts and generous bounds: a loaded
-// machine must not break a promise that was kept. On one so loaded that Redis
-// is not heard in time, some promises are those of processes on their own.
-func judge(systems []systemResult, processes int) []claim {
-	var dewar, none systemResult
-	for _, s := range systems {
-		switch s.Name {
-		case nameDewar:
-			dewar = s
-		case nameNoCache:
-			none = s
-		}
-	}
-	return []claim{
-		noErrors(dewar, adBreak, originDown, redisDeaf, redisDown),
-		oneHerdLoad(dewar, processes),
-		fewAdLoads(dewar, processes),
-		staleServed(dewar),
+// judge checks the claims.
+func (r *report) judge() {
+	r.Claims = []claim{
+		r.playback(), r.limits(), r.flat(), r.lockedDown(), r.bridged(), r.everythingBack(), r.sameAnswers(), r.clientRetries(),
 		{
-			Claim:  fmt.Sprintf("the origin gets less than 1/%d of the calls that it gets without a cache", callsBound),
-			Held:   callsBound*dewar.calls() < none.calls(),
-			Detail: fmt.Sprintf("%s of %s", count(dewar.calls()), count(none.calls())),
+			Claim:  "nothing is left running",
+			Held:   r.Leaked == 0,
+			Detail: fmt.Sprintf("%d goroutines", r.Leaked),
 		},
-		noOwnOld(dewar.Press),
-		{
-			Claim:  fmt.Sprintf("no other process serves an old title later than %v after that", newsBound),
-			Held:   dewar.Press.OthersLast <= ms(newsBound),
-			Detail: oldOnes(dewar.Press.OthersOld, dewar.Press.OthersLast),
-		},
-		deafNotices(dewar.Press),
+	}
+	r.OK = true
+	for _, c := range r.Claims {
+		r.OK = r.OK && c.Held
 	}
 }
 
-// noErrors excuses errors while the origin is down and Redis fails too: then
-// nobody has what another process has loaded.
-func noErrors(s systemResult, names ...string) claim {
-	c := claim{Claim: "no reader sees an error in " + strings.Join(names, ", "), Held: true}
-	var requests int64
-	excused := ""
-	for _, name := range names {
-		a := s.act(name)
-		requests += a.Requests
-		switch {
-		case a.Errors == 0:
-		case name == originDown && s.redisFailed(name):
-			excused = fmt.Sprintf("; but %s in %s, when Redis failed too", count(a.Errors), name)
-		case c.Held:
-			c.Held = false
-			c.Detail = fmt.Sprintf("%s: %s of %s, the first: %s", name, count(a.Errors), count(a.Requests), a.FirstError)
-		}
-	}
-	if c.Held {
-		c.Detail = fmt.Sprintf("0 of %s requests", count(requests)) + excused
-	}
-	return c
-}
-
-func oneHerdLoad(s systemResult, processes int) claim {
-	bound, excuse := 1, ""
-	if s.HerdLoads > 1 && s.redisFailed(adBreak) {
-		bound, excuse = processes, ", Redis failed"
-	}
-	return claim{
-		Claim:  fmt.Sprintf("%s readers of one cold id, in all processes, cause one load", count(herdSize)),
-		Held:   s.HerdLoads > 0 && s.HerdLoads <= int64(bound),
-		Detail: count(s.HerdLoads) + excuse,
-	}
-}
-
-func fewAdLoads(s systemResult, processes int) claim {
-	bound, excuse := adLoadsBound, ""
-	if s.AdLoads > adLoadsBound && s.redisFailed(adBreak) {
-		bound, excuse = adLoadsBound*processes, ", Redis failed"
-	}
-	return claim{
-		Claim:  fmt.Sprintf("all processes together load an ad at most %d times per TTL in the %s", adLoadsBound, adBreak),
-		Held:   s.AdLoads > 0 && s.AdLoads <= float64(bound),
-		Detail: rate(s.AdLoads) + excuse,
-	}
-}
-
-func staleServed(s systemResult) claim {
-	a := s.act(originDown)
-	return claim{
-		Claim:  "while the origin is down readers get the last good answer",
-		Held:   a.Stale > 0,
-		Detail: fmt.Sprintf("%s of %s ids were stale", count(a.Stale), count(a.IDs)),
-	}
-}
-
-func noOwnOld(p pressResult) claim {
+func (r *report) playback() claim {
 	c := claim{
-		Claim:  "once a process has invalidated titles it serves no old one",
-		Held:   p.OwnOld == 0 && p.Editions > 0 && p.Failed == "",
-		Detail: fmt.Sprintf("%d after %d invalidations of %d titles", p.OwnOld, p.Editions, p.Titles),
+		Claim:  "every viewer who wanted to play a title got a stream URL",
+		Held:   r.Total.Errors == 0 && r.Total.Plays > 0,
+		Detail: fmt.Sprintf("%s errors in %s plays", show.Count(r.Total.Errors), show.Count(r.Total.Plays)),
 	}
-	if p.Failed != "" {
-		c.Detail += "; an error: " + p.Failed
+	if r.Total.FirstError != "" {
+		c.Detail += ", the first: " + r.Total.FirstError
+	}
+	if r.Cold != "" {
+		c.Detail += "; not loaded before kick-off: " + r.Cold
 	}
 	return c
 }
 
-func deafNotices(p pressResult) claim {
+func (r *report) limits() claim {
+	c := claim{Claim: "no service was asked for more than it bears", Held: true}
+	var peaks []string
+	for _, name := range r.services() {
+		s := r.Services[name]
+		c.Held = c.Held && s.Refused == 0 && s.Calls > 0
+		peaks = append(peaks, fmt.Sprintf("%s %d of %d", name, s.Peak, s.Bears))
+		if s.Refused > 0 {
+			peaks[len(peaks)-1] += fmt.Sprintf(" and %s refused", show.Count(s.Refused))
+		}
+	}
+	c.Detail = "at most at once: " + strings.Join(peaks, ", ")
+	return c
+}
+
+func (r *report) flat() claim {
+	e := r.Extension
+	return claim{
+		Claim: "in the extension the metadata service is asked at its own pace for what has changed",
+		Held:  e.New == e.Titles && e.Titles > 0 && e.Excess <= e.InHand,
+		Detail: fmt.Sprintf("allowed %s a second and %s at once, came to %s at once; %d of %d new after %s",
+			show.Rate(e.Allowed), show.Rate(e.InHand), show.Rate(e.Excess), e.New, e.Titles, show.Span(e.TookMS)),
+	}
+}
+
+func (r *report) lockedDown() claim {
+	a := r.act(actLockdown)
+	return claim{
+		Claim:  "at DEFCON 1 no service was called",
+		Held:   r.Lockdown.Calls == 0 && a.Plays > 0 && a.Errors == 0,
+		Detail: fmt.Sprintf("%s calls while %s viewers played", show.Count(r.Lockdown.Calls), show.Count(a.Plays)),
+	}
+}
+
+func (r *report) bridged() claim {
+	a := r.act(actStreams)
+	return claim{
+		Claim:  "while no stream URL could be signed, stale ones that still play were handed out",
+		Held:   a.StreamStale > 0 && a.Errors == 0,
+		Detail: fmt.Sprintf("%s of %s", show.Share(a.StreamStale, a.StreamReads), show.Count(a.StreamReads)),
+	}
+}
+
+func (r *report) everythingBack() claim {
 	c := claim{
-		Claim: fmt.Sprintf("a deaf process notices what it missed at most %v after its link is back", backBound),
-		Held:  p.Noticed && p.BackLast <= ms(backBound),
+		Claim:  "back at DEFCON 5 viewers see everything again",
+		Held:   r.Restored.Level == 5 && len(r.Restored.Missing) == 0,
+		Detail: fmt.Sprintf("after %s", show.Span(r.Restored.TookMS)),
 	}
-	switch {
-	case !p.Noticed:
-		c.Detail = "it did not"
-	case p.NoticedMS == 0: // it was alone
-		c.Detail = oldOnes(p.BackOld, p.BackLast)
-	default:
-		c.Detail = span(p.NoticedMS) + "; old titles: " + oldOnes(p.BackOld, p.BackLast)
+	if len(r.Restored.Missing) > 0 {
+		c.Detail = fmt.Sprintf("not %v", r.Restored.Missing)
 	}
 	return c
 }
 
-func oldOnes(n int64, last float64) string {
-	if n == 0 {
-		return "none"
+func (r *report) sameAnswers() claim {
+	s := r.Shadow
+	return claim{
+		Claim:  "the new path answers as the old one did",
+		Held:   s.Compared > 0 && s.Real == 0,
+		Detail: fmt.Sprintf("%d real differences in %s answers", s.Real, show.Count(s.Compared)),
 	}
-	return fmt.Sprintf("%s, until %s", count(n), span(last))
 }
 
-// calls returns the origin's calls for the requests that all systems got: not
-// in the acts in which proofreaders read beside them, where there is a cache.
-func (s systemResult) calls() (n int64) {
-	for _, a := range s.Acts {
-		switch a.Act {
-		case newTitles, redisDeaf, redisHeard:
-		default:
-			n += a.OriginCalls
-		}
+func (r *report) clientRetries() claim {
+	on, off := r.act(actRetries), r.act(actNoRetries)
+	return claim{
+		Claim: "players that are told not to retry do not",
+		Held:  on.Retries > 0 && off.Retries == 0,
+		Detail: fmt.Sprintf("%.1f requests a page, then %.1f; the services were called %s and %s times",
+			tries(on), tries(off), show.Count(on.OriginCalls), show.Count(off.OriginCalls)),
 	}
-	return n
 }
 
-func (s systemResult) act(name string) (a actResult) {
-	for _, a := range s.Acts {
-		if a.Act == name {
-			return a
-		}
-	}
-	return a
-}
-
-// redisFailed reports whether Redis failed a process in the named act or in one
-// before it: a breaker may stay open for longer than an act.
-func (s systemResult) redisFailed(name string) bool {
-	for _, a := range s.Acts {
-		if a.RedisErrors > 0 {
-			return true
-		}
-		if a.Act == name {
-			break
-		}
-	}
-	return false
+// tries is how often an app asked for a page.
+func tries(a actResult) float64 {
+	return float64(a.Pages+a.Retries) / float64(max(1, a.Pages))
 }

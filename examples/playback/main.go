@@ -1,16 +1,17 @@
-// Playback plays a video platform's readers against dewar, and against what
-// one would write without it.
+// Playback is a platform's playback API in front of a legacy service, and the
+// night that it has to live through.
 //
-// A page of the platform brings twenty to fifty video ids, a player brings
-// one. The catalogue behind them is slow, slower still when everybody comes at
-// once, and at times it is down. Playback sends the same requests, through the
-// same acts (a cold start, an ad break, an outage, ...), to three systems:
-// dewar with a memory and a Redis tier, a cache written as get-then-load, and
-// no cache at all, each as a fleet of processes on one Redis. It prints what the readers saw and what the origin had to
-// bear, and exits with 1 when dewar did not do what it promises.
+// The API is package platform, written as one would write it with dewar. What
+// it stands in front of is simulated by package legacy, and so are the players.
+// Playback plays a night on them, a match with an ad break, an app that crashes,
+// services that fail or crawl, an extension, a Redis failover, and the DEFCON
+// dial turned down to 1 and back, and ends with a table of what the viewers saw
+// and what the legacy services had to bear. It exits with 1 when a claim of the
+// table does not hold. With -serve it only serves, for curl, k6 or wrk.
 //
-// Everything is simulated in this process unless -redis names a server. Where
-// to look first: systems.go, which holds the dewar.Config, then acts.go.
+// Everything runs in this process, over real HTTP on the loopback interface;
+// nothing needs to be installed. Where to look first: platform/platform.go, then
+// acts.go.
 package main
 
 import (
@@ -24,122 +25,135 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/dewarcache/dewar/examples/internal/redisd"
+	"github.com/dewarcache/dewar/examples/internal/show"
 )
 
 // Exit codes.
 const (
 	exitClaims      = 1   // a claim did not hold
-	exitUsage       = 2   // a flag, the trace or Redis is no good
+	exitUsage       = 2   // a flag, an address or Redis is no good
 	exitInterrupted = 130 // as a shell says it
 )
 
 func main() {
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
-	code := run(ctx, os.Args[1:], os.Stdout, os.Stderr)
-	stop()
-	os.Exit(code)
+	ctx, cancel := context.WithCancelCause(context.Background())
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, os.Interrupt, syscall.SIGTERM)
+	go func() { // ends with the process
+		sig := <-signals
+		signal.Stop(signals) // another one ends the process at once
+		cancel(signalled{sig})
+	}()
+	os.Exit(run(ctx, os.Args[1:], os.Stdout, os.Stderr))
 }
+
+// signalled is why a run ends early.
+type signalled struct{ os.Signal }
+
+func (s signalled) Error() string { return s.String() }
 
 // settings are what the flags say.
 type settings struct {
-	trace     string
-	redis     string
-	processes int
-	duration  time.Duration
-	rate      int
-	seed      uint64
-	json      bool
+	duration time.Duration
+	rate     int
+	seed     uint64
+	redis    string
+	json     bool
+	serve    bool
+	addr     string
 
-	// patience is how long a reader waits before it gives up.
+	// patience is how long a player waits for an answer. Long, for machines
+	// that crawl: the table shows who waited.
 	patience time.Duration
+
+	// noStale breaks the platform: nothing stale is ever served.
+	noStale bool
 }
 
 // run is main without the process around it.
 func run(ctx context.Context, args []string, stdout, stderr io.Writer) int {
 	set, err := parse(args)
-	if errors.Is(err, flag.ErrHelp) {
+	switch {
+	case errors.Is(err, flag.ErrHelp):
 		fmt.Fprint(stdout, usage())
 		return 0
-	}
-	if err != nil {
-		return fail(stderr, fmt.Errorf("%w (-h explains)", err))
+	case err != nil:
+		show.Error(stderr, "playback", fmt.Errorf("%w (-h explains)", err))
+		return exitUsage
 	}
 	return set.run(ctx, stdout, stderr)
 }
 
-// run plays, reports, and returns the exit code.
+// run serves or plays the night, and returns the exit code.
 func (set settings) run(ctx context.Context, stdout, stderr io.Writer) int {
-	rep, err := play(ctx, set, stdout, stderr)
+	srv, err := redisd.Find(ctx, set.redis)
 	switch {
-	case ctx.Err() != nil:
-		fmt.Fprintln(stderr, "playback: interrupted")
-		return exitInterrupted
 	case err != nil:
-		return fail(stderr, err)
-	case set.json:
-		err = rep.writeJSON(stdout)
+	case set.serve:
+		err = serve(ctx, set, srv, stdout, stderr)
+		if sig, ok := errors.AsType[signalled](context.Cause(ctx)); ok && err == nil && sig.Signal == syscall.SIGTERM {
+			return 0 // it was asked to end, and has
+		}
 	default:
+		return set.runNight(ctx, srv, stdout, stderr)
+	}
+	return exitOf(ctx, err, stderr)
+}
+
+func (set settings) runNight(ctx context.Context, srv redisd.Server, stdout, stderr io.Writer) int {
+	out := stdout
+	if set.json {
+		out = stderr
+	}
+	rep, err := playNight(ctx, set, srv, out)
+	if err != nil || ctx.Err() != nil {
+		return exitOf(ctx, err, stderr)
+	}
+	if set.json {
+		err = rep.writeJSON(stdout)
+	} else {
 		err = rep.writeText(stdout)
 	}
 	if err != nil {
-		return fail(stderr, err)
+		return exitOf(ctx, err, stderr)
 	}
-	broken := 0
 	for _, c := range rep.Claims {
 		if !c.Held {
 			fmt.Fprintf(stderr, "playback: claim broken: %s: %s\n", c.Claim, c.Detail)
-			broken++
 		}
 	}
-	if broken > 0 {
+	if !rep.OK {
 		return exitClaims
 	}
 	return 0
 }
 
-// fail tells what is wrong in one line, whatever a path or an address holds.
-func fail(stderr io.Writer, err error) int {
-	fmt.Fprintln(stderr, "playback:", strings.Join(strings.Fields(err.Error()), " "))
-	return exitUsage
-}
-
-// play runs the acts on every system and returns the report.
-func play(ctx context.Context, set settings, stdout, stderr io.Writer) (*report, error) {
-	accesses, err := openTape(set.trace, set.seed)
-	if err != nil {
-		return nil, err
+// exitOf tells why a run has ended without a report.
+func exitOf(ctx context.Context, err error, stderr io.Writer) int {
+	switch {
+	case ctx.Err() != nil:
+		fmt.Fprintln(stderr, "playback: interrupted")
+		return exitInterrupted
+	case err != nil:
+		show.Error(stderr, "playback", err)
+		return exitUsage
 	}
-	srv, err := findServer(ctx, set.redis)
-	if err != nil {
-		return nil, err
-	}
-	out := stdout
-	if set.json {
-		out = stderr
-	}
-	show := newProgress(out, set, srv, accesses)
-	defer show.stop()
-	th := theatre{set: set, server: srv, accesses: accesses, show: show}
-	results, err := th.playAll(ctx)
-	if err != nil {
-		return nil, err
-	}
-	return newReport(set, srv, accesses, results), nil
+	return 0
 }
 
 const (
-	defaultDuration  = 25 * time.Second
-	defaultRate      = 2000
-	defaultProcesses = 4
-	defaultPatience  = 5 * time.Second // long, for machines that crawl: the report shows who waited
+	defaultDuration = 28 * time.Second
+	defaultRate     = 250
+	defaultPatience = 20 * time.Second
+	defaultAddr     = "127.0.0.1:8080" // of -serve
 
 	// With less, some acts would not have the time or the requests to show
 	// what they are about.
-	minDuration = 2 * time.Second
-	minRate     = 100
-	maxRate     = 100_000
-
-	maxProcesses = 16
+	minDuration = 3 * time.Second
+	minRate     = 20
+	maxRate     = 10_000
 )
 
 func parse(args []string) (settings, error) {
@@ -153,34 +167,37 @@ func parse(args []string) (settings, error) {
 	case fs.NArg() > 0:
 		return set, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	case set.duration < minDuration || set.duration > time.Hour:
-		return set, fmt.Errorf("-duration must be 2s to 1h, not %v", set.duration)
-	case set.processes < 1 || set.processes > maxProcesses:
-		return set, fmt.Errorf("-processes must be 1 to %d, not %d", maxProcesses, set.processes)
+		return set, fmt.Errorf("-duration must be %v to 1h, not %v", minDuration, set.duration)
 	case set.rate < minRate || set.rate > maxRate:
 		return set, fmt.Errorf("-rate must be %d to %d, not %d", minRate, maxRate, set.rate)
+	case set.serve && set.json:
+		return set, errors.New("-json is for the report of the night: -serve has none")
+	}
+	if set.addr == "" {
+		if set.addr = "127.0.0.1:0"; set.serve {
+			set.addr = defaultAddr
+		}
 	}
 	return set, nil
 }
 
 func (set *settings) flags() *flag.FlagSet {
 	fs := flag.NewFlagSet("playback", flag.ContinueOnError)
-	fs.StringVar(&set.trace, "trace", "", "replay the ids of this recorded trace `file`: gzip of big-endian 32-bit keys;\nwithout it, ids come from a seeded Zipf generator of the same shape")
-	fs.StringVar(&set.redis, "redis", "", "use the Redis 7.0 or newer at this `address` (host:port) instead of an embedded one,\nor a cluster at some of its nodes' (host:port,host:port,...);\nits keys have playback-* in their names and expire by themselves: values soon after\nthe run, what tells the processes of changes after a week")
-	fs.IntVar(&set.processes, "processes", defaultProcesses, "play each system as `N` processes on one Redis, each with a client and, for dewar, a\nmemory tier of its own; the requests are spread over them")
-	fs.DurationVar(&set.duration, "duration", defaultDuration, "how long the whole run takes, roughly; TTLs and acts scale with it")
-	fs.IntVar(&set.rate, "rate", defaultRate, "requests per second, twice that in the ad break")
-	fs.Uint64Var(&set.seed, "seed", 1, "seed of the requests")
+	fs.DurationVar(&set.duration, "duration", defaultDuration, "how long the night takes, roughly; acts and TTLs scale with it")
+	fs.IntVar(&set.rate, "rate", defaultRate, "viewers per second, twice that at kick-off and in the ad break")
+	fs.Uint64Var(&set.seed, "seed", 1, "seed of what the viewers ask for")
+	fs.StringVar(&set.redis, "redis", "", "use the Redis 7.0 or newer at this `address` (host:port) instead of an embedded one, or\na cluster at some of its nodes' (host:port,host:port,...); for the failover it is only\ncut off; its keys have playback-* in their names and expire by themselves")
 	fs.BoolVar(&set.json, "json", false, "print the report as one JSON document, and the progress to stderr")
+	fs.BoolVar(&set.serve, "serve", false, "only serve, until interrupted")
+	fs.StringVar(&set.addr, "addr", "", "`address` (host:port) of the API (default a free port of 127.0.0.1; -serve: "+defaultAddr+")")
 	return fs
 }
 
 func usage() string {
 	var b strings.Builder
-	b.WriteString(`Playback plays a video platform's readers against a fleet of processes with dewar
-(memory, then Redis, then a simulated origin that is slow, slower under herds, and
-fails on command), then against one with a get-then-load cache and one with no
-cache, and compares what the readers saw.
-Nothing needs to be installed.
+	b.WriteString(`Playback plays a night on a playback API that stands in front of a legacy service, and
+shows what the viewers saw and what the legacy services had to bear. Nothing needs to
+be installed.
 
 	go run ./examples/playback [flags]
 
@@ -190,16 +207,15 @@ Flags:
 	fs := set.flags()
 	fs.SetOutput(&b)
 	fs.PrintDefaults()
-	b.WriteString(`
-Acts:
-`)
+	b.WriteString("\nThe night:\n")
 	for _, a := range acts {
-		fmt.Fprintf(&b, "  %-12s  %s\n", a.name, strings.ReplaceAll(a.story, "\n", "\n"+strings.Repeat(" ", 16)))
+		fmt.Fprintf(&b, "  %-18s  %s\n", a.name, a.story)
 	}
+	b.WriteString(serveUsage)
 	b.WriteString(`
-Exit code: 0, or 1 when a claim of the report does not hold, 2 when a flag, the
-trace or Redis is no good, 130 when interrupted. (go run prints it, and exits
-with 1 for each but 0.)
+Exit code: 0, or 1 when a claim of the report does not hold, 2 when a flag, an address
+or Redis is no good, 130 when interrupted; -serve: 0 after SIGTERM. (go run prints it,
+and exits with 1 for each but 0.)
 `)
 	return b.String()
 }

@@ -2,30 +2,28 @@ package main
 
 import (
 	"bytes"
-	"compress/gzip"
 	"context"
-	"encoding/binary"
 	"encoding/json"
+	"io"
 	"net"
-	"os"
-	"path/filepath"
+	"net/http"
 	"strings"
+	"sync"
+	"syscall"
 	"testing"
 	"time"
-	"unicode/utf8"
 
-	"github.com/alicebob/miniredis/v2"
+	"github.com/dewarcache/dewar/examples/playback/wire"
 )
 
-// quick is a run that is short, and patient with a loaded machine.
+// quick is a night that is short, and patient with a loaded machine.
 func quick() settings {
-	return settings{processes: 3, duration: minDuration, rate: 500, seed: 1, patience: 10 * time.Second}
+	return settings{duration: minDuration, rate: 60, seed: 1, addr: "127.0.0.1:0", patience: time.Minute}
 }
 
-func TestActsHoldTheirClaims(t *testing.T) {
+func TestAShortNightHoldsItsClaims(t *testing.T) {
 	set := quick()
 	set.json = true
-	set.trace = writeTrace(t, zipfTape(3).keys)
 	var stdout, stderr bytes.Buffer
 	if code := set.run(t.Context(), &stdout, &stderr); code != 0 {
 		t.Errorf("exit code %d:\n%s", code, &stderr)
@@ -39,106 +37,73 @@ func TestActsHoldTheirClaims(t *testing.T) {
 	if dec.More() {
 		t.Error("more than one document")
 	}
-	if !rep.OK || len(rep.Claims) != 8 {
-		t.Errorf("ok is %v with claims %+v", rep.OK, rep.Claims)
+	if !rep.OK || len(rep.Claims) != 9 || len(rep.Acts) != len(acts) || len(rep.Levels) != 5 || len(rep.Services) != 3 {
+		t.Errorf("%+v", rep)
 	}
-	if len(rep.Systems) != 3 {
-		t.Fatalf("%d systems", len(rep.Systems))
-	}
-	for i, s := range rep.Systems {
-		if len(s.Acts) != len(acts) {
-			t.Errorf("%s played %d acts", s.Name, len(s.Acts))
-		}
-		if first := rep.Systems[0].Total; s.Total.Requests != first.Requests || s.Total.IDs != first.IDs {
-			t.Errorf("%s was asked %d requests for %d ids, the first system %d for %d",
-				s.Name, s.Total.Requests, s.Total.IDs, first.Requests, first.IDs)
-		}
-		if got := s.Total.Memory + s.Total.Redis + s.Total.Origin + s.Total.Stale; got > s.Total.IDs || got == 0 {
-			t.Errorf("%s answered %d ids of %d", s.Name, got, s.Total.IDs)
-		}
-		if i > 0 && s.HerdLoads < herdSize/10 {
-			t.Errorf("%s loaded the id of the herd %d times only", s.Name, s.HerdLoads)
-		}
-		if s.AdLoads == 0 || s.Loads == 0 {
-			t.Errorf("%s loaded %v per TTL of an ad, %v in all", s.Name, s.AdLoads, s.Loads)
-		}
-		if want := editionCount + 1; s.Press.Titles != titleCount || s.Name != nameNoCache && s.Press.Editions != want {
-			t.Errorf("%s brought out %d editions of %d titles", s.Name, s.Press.Editions, s.Press.Titles)
+	var viewers, requests int64
+	for i, a := range rep.Acts {
+		viewers += a.Viewers
+		requests += a.Requests
+		if a.Act != acts[i].name || a.Viewers == 0 || a.Requests < a.Viewers || a.P50MS > a.P99MS {
+			t.Errorf("%+v", a)
 		}
 	}
-	if got := stderr.String(); !strings.Contains(got, adBreak) {
+	if rep.Total.Viewers != viewers || rep.Total.Requests != requests || rep.Total.Uncached <= rep.Total.OriginCalls {
+		t.Errorf("in all: %+v", rep.Total)
+	}
+	for _, l := range rep.Levels[1:] { // of 5 there may be no time to see much
+		if l.Features[wire.PartStream].Served == 0 || l.Features[wire.PartStream].Missing != 0 || l.Features[wire.PartRecommendations].Shed == 0 {
+			t.Errorf("%+v", l)
+		}
+	}
+	if old := rep.act(actWarmUp).OldCalls; old == 0 {
+		t.Error("nobody was on the old path")
+	}
+	if got := stderr.String(); !strings.Contains(got, actExtension) {
 		t.Errorf("no progress on stderr: %q", got)
 	}
 }
 
-func TestReportFitsItsColumns(t *testing.T) {
-	big := actResult{
-		Act: originDown, Requests: 9_999_999, IDs: 99_999_999, P50MS: 0.001, P99MS: 999.9, P999MS: 10_000,
-		Memory: 99_999_999, Redis: 1, Origin: 5_000_000, OriginCalls: 9_999_999, OriginIDs: 99_999_999, Errors: 1_234_567,
+func TestANightWithoutStaleValuesBreaksItsClaims(t *testing.T) {
+	set := quick()
+	set.noStale = true
+	var stdout, stderr bytes.Buffer
+	if code := set.run(t.Context(), &stdout, &stderr); code != exitClaims {
+		t.Errorf("exit code %d", code)
 	}
-	systems := []systemResult{
-		{Name: nameDewar, Acts: []actResult{big, {Act: adBreak}}, Total: big, HerdLoads: 1},
-		{Name: nameNaive, Total: big, HerdLoads: 1000},
-	}
-	var out bytes.Buffer
-	if err := newReport(quick(), server{}, newTape("x", []uint32{1}), systems).writeText(&out); err != nil {
-		t.Fatal(err)
-	}
-	tables := 0
-	for line := range strings.Lines(out.String()) {
-		line = strings.TrimSuffix(line, "\n")
-		n := utf8.RuneCountInString(line)
-		if n > pageWidth {
-			t.Errorf("%d columns: %q", n, line)
-		}
-		for _, start := range []string{originDown, adBreak, nameNaive + " ", "---"} {
-			if strings.HasPrefix(line, start) {
-				if tables++; n != tableWidth() {
-					t.Errorf("not aligned, %d of %d columns: %q", n, tableWidth(), line)
-				}
-			}
+	for _, want := range []string{"BROKEN  every viewer", "BROKEN  while no stream URL", "held    no service was asked"} {
+		if !strings.Contains(stdout.String(), want) {
+			t.Errorf("no %q in\n%s", want, &stdout)
 		}
 	}
-	if tables != 10 {
-		t.Errorf("found %d lines of tables in\n%s", tables, &out)
-	}
-	for _, want := range []string{"p99.9", "memory", "origin asked", "3 processes together", "BROKEN"} {
-		if !strings.Contains(out.String(), want) {
-			t.Errorf("no %q in\n%s", want, &out)
-		}
+	if got := stderr.String(); !strings.Contains(got, "playback: claim broken: every viewer") {
+		t.Errorf("stderr: %s", got)
 	}
 }
 
 func TestWhatIsNoGoodIsOneLineAndExitCode2(t *testing.T) {
-	whole := gzipped(t, []byte{0, 0, 0, 1, 0, 0, 0, 2, 0, 0, 0, 3})
-	flipped := bytes.Clone(whole)
-	flipped[len(flipped)-6] ^= 1 // in the checksum
+	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
 	for name, tc := range map[string]struct {
 		args []string
 		want string
 	}{
-		"unknown flag":       {[]string{"-x"}, "-x"},
-		"argument":           {[]string{"trace.gz"}, `unexpected argument "trace.gz"`},
-		"no duration":        {[]string{"-duration", "soon"}, "-duration"},
-		"short duration":     {[]string{"-duration", "1s"}, "2s to 1h"},
-		"no rate":            {[]string{"-rate", "0"}, "-rate must be"},
-		"no processes":       {[]string{"-processes", "0"}, "1 to 16"},
-		"no seed":            {[]string{"-seed", "-1"}, "-seed"},
-		"no such trace":      {[]string{"-trace", filepath.Join(t.TempDir(), "none.gz")}, "no such file"},
-		"trace is a folder":  {[]string{"-trace", t.TempDir()}, "directory"},
-		"two lines in path":  {[]string{"-trace", "a\nb"}, "a b"},
-		"not gzip":           {[]string{"-trace", writeFile(t, []byte("keys, keys, keys"))}, "not a gzip file"},
-		"empty file":         {[]string{"-trace", writeFile(t, nil)}, "not a gzip file"},
-		"empty trace":        {[]string{"-trace", writeFile(t, gzipped(t, nil))}, "empty"},
-		"gzip cut off":       {[]string{"-trace", writeFile(t, whole[:len(whole)-9])}, "cut off"},
-		"key cut off":        {[]string{"-trace", writeFile(t, gzipped(t, []byte{0, 0, 0, 1, 0}))}, "cut off"},
-		"gzip damaged":       {[]string{"-trace", writeFile(t, flipped)}, "damaged"},
-		"no Redis there":     {[]string{"-redis", unusedAddr(t)}, "refused"},
-		"no address":         {[]string{"-redis", "here"}, "-redis here"},
-		"one is no address":  {[]string{"-redis", unusedAddr(t) + ",here"}, "refused"},
-		"not a cluster":      {[]string{"-redis", miniredis.RunT(t).Addr() + "," + unusedAddr(t)}, "not a node of a cluster"},
-		"not Redis":          {[]string{"-redis", notRedis(t)}, "-redis"},
-		"trace before Redis": {[]string{"-trace", writeFile(t, nil), "-redis", "here"}, "-trace"},
+		"unknown flag":   {[]string{"-x"}, "-x"},
+		"argument":       {[]string{"serve"}, `unexpected argument "serve"`},
+		"no duration":    {[]string{"-duration", "soon"}, "-duration"},
+		"short duration": {[]string{"-duration", "2s"}, "3s to 1h"},
+		"long duration":  {[]string{"-duration", "2h"}, "3s to 1h"},
+		"no rate":        {[]string{"-rate", "0"}, "-rate must be"},
+		"no seed":        {[]string{"-seed", "-1"}, "-seed"},
+		"no Redis":       {[]string{"-redis", "127.0.0.1:1"}, "refused"},
+		"no address":     {[]string{"-redis", "here"}, "-redis here"},
+		"JSON of what":   {[]string{"-serve", "-json"}, "-json"},
+		"address taken":  {[]string{"-addr", taken.Addr().String()}, "in use"},
+		"taken, serving": {[]string{"-serve", "-addr", taken.Addr().String()}, "in use"},
+		"no port":        {[]string{"-serve", "-addr", "127.0.0.1"}, "-addr 127.0.0.1"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			var stdout, stderr bytes.Buffer
@@ -146,201 +111,138 @@ func TestWhatIsNoGoodIsOneLineAndExitCode2(t *testing.T) {
 				t.Errorf("exit code %d", code)
 			}
 			got := stderr.String()
-			if !strings.HasPrefix(got, "playback: ") || strings.Count(got, "\n") != 1 || !strings.HasSuffix(got, "\n") {
-				t.Errorf("not one line: %q", got)
+			if !strings.HasPrefix(got, "playback: ") || strings.Count(got, "\n") != 1 || !strings.Contains(got, tc.want) {
+				t.Errorf("stderr: %q", got)
 			}
-			if !strings.Contains(got, tc.want) {
-				t.Errorf("no %q in %q", tc.want, got)
-			}
-			if stdout.Len() > 0 {
+			if strings.Contains(stdout.String(), actWarmUp) {
 				t.Errorf("stdout: %q", &stdout)
 			}
 		})
 	}
 }
 
-func TestHelpExplainsFlagsAndActs(t *testing.T) {
+func TestHelpExplainsFlagsActsAndSwitches(t *testing.T) {
 	var stdout, stderr bytes.Buffer
 	if code := run(t.Context(), []string{"-h"}, &stdout, &stderr); code != 0 || stderr.Len() > 0 {
 		t.Errorf("exit code %d, stderr %q", code, &stderr)
 	}
-	for _, want := range []string{"-trace", "-redis", "-processes", "-duration", "-rate", "-seed", "-json", coldStart, redisBack, "Exit code"} {
+	for _, want := range []string{
+		"-duration", "-rate", "-seed", "-redis", "-json", "-serve", "-addr", actWarmUp, actLockdown,
+		"/v1/playback", "/stats", "/healthz", "/defcon", "/rollout", "/chaos/streams", "Exit code",
+	} {
 		if !strings.Contains(stdout.String(), want) {
 			t.Errorf("no %q in\n%s", want, &stdout)
 		}
 	}
+	fits(t, stdout.String())
 }
 
-func TestInterruptStopsCleanly(t *testing.T) {
-	ctx, cancel := context.WithCancel(t.Context())
-	timer := time.AfterFunc(300*time.Millisecond, cancel)
-	defer timer.Stop()
-	set := quick()
-	set.duration = time.Hour
-	var stdout, stderr bytes.Buffer
-	if code := set.run(ctx, &stdout, &stderr); code != exitInterrupted {
-		t.Errorf("exit code %d", code)
-	}
-	if got := stderr.String(); got != "playback: interrupted\n" {
-		t.Errorf("stderr %q", got)
+func TestInterruptStopsTheNightCleanly(t *testing.T) {
+	for name, after := range map[string]time.Duration{"at once": 0, "in an act": 300 * time.Millisecond} {
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancel(t.Context())
+			timer := time.AfterFunc(after, cancel)
+			defer timer.Stop()
+			set := quick()
+			set.duration = time.Hour
+			var stdout, stderr bytes.Buffer
+			if code := set.run(ctx, &stdout, &stderr); code != exitInterrupted {
+				t.Errorf("exit code %d", code)
+			}
+			if got := stderr.String(); got != "playback: interrupted\n" {
+				t.Errorf("stderr %q", got)
+			}
+		})
 	}
 }
 
-func TestBrokenClaimsAreFound(t *testing.T) {
-	good := func() []systemResult {
-		return []systemResult{
-			{
-				Name: nameDewar, HerdLoads: 1, AdLoads: 1.5,
-				Acts: []actResult{
-					{Act: adBreak, OriginCalls: 40}, {Act: originDown, Stale: 5}, {Act: redisDeaf, OriginCalls: 99}, {Act: redisDown, OriginCalls: 9},
-				},
-				Press: pressResult{
-					Titles: 200, Editions: 4, OthersOld: 9, OthersLast: 900,
-					DeafOld: 9, BackOld: 9, BackLast: 4900, Noticed: true, NoticedMS: 4900,
-				},
-			},
-			{Name: nameNoCache, Acts: []actResult{{Act: adBreak, OriginCalls: 100}}},
-		}
-	}
-	const none = -1
+func TestServeAnswersWhatIsUnderWayWhenItIsToldToEnd(t *testing.T) {
 	for name, tc := range map[string]struct {
-		spoil  func(*systemResult)
-		broken int // the index of the claim
+		cause error
+		code  int
 	}{
-		"all held":             {func(*systemResult) {}, none},
-		"error in ad break":    {func(s *systemResult) { s.Acts[0].Errors = 1 }, 0},
-		"error in origin down": {func(s *systemResult) { s.Acts[1].Errors = 1 }, 0},
-		"error in Redis deaf":  {func(s *systemResult) { s.Acts[2].Errors = 1 }, 0},
-		"error in Redis down":  {func(s *systemResult) { s.Acts[3].Errors = 1 }, 0},
-		"two loads":            {func(s *systemResult) { s.HerdLoads = 2 }, 1},
-		"no load":              {func(s *systemResult) { s.HerdLoads = 0 }, 1},
-		"ads loaded often":     {func(s *systemResult) { s.AdLoads = 2.1 }, 2},
-		"ads not loaded":       {func(s *systemResult) { s.AdLoads = 0 }, 2},
-		"nothing stale":        {func(s *systemResult) { s.Acts[1].Stale = 0 }, 3},
-		"half the calls":       {func(s *systemResult) { s.Acts[0].OriginCalls = 41 }, 4},
-		"own old title":        {func(s *systemResult) { s.Press.OwnOld = 1 }, 5},
-		"nothing published":    {func(s *systemResult) { s.Press.Editions = 0 }, 5},
-		"change failed":        {func(s *systemResult) { s.Press.Failed = "closed" }, 5},
-		"old title late":       {func(s *systemResult) { s.Press.OthersLast = 1001 }, 6},
-		"old title when back":  {func(s *systemResult) { s.Press.BackLast = 5001 }, 7},
-		"gap not noticed":      {func(s *systemResult) { s.Press.Noticed = false }, 7},
-
-		"error when all is down": {func(s *systemResult) { s.Acts[0].RedisErrors, s.Acts[1].Errors = 1, 1 }, none},
-		"error when deaf early":  {func(s *systemResult) { s.Acts[0].RedisErrors, s.Acts[2].Errors = 1, 1 }, 0},
-		"Redis failed later":     {func(s *systemResult) { s.Acts[2].RedisErrors, s.HerdLoads = 1, 3 }, 1},
-		"a load per process":     {func(s *systemResult) { s.Acts[0].RedisErrors, s.HerdLoads = 1, 3 }, none},
-		"more than that":         {func(s *systemResult) { s.Acts[0].RedisErrors, s.HerdLoads = 1, 4 }, 1},
-		"ads, each on its own":   {func(s *systemResult) { s.Acts[0].RedisErrors, s.AdLoads = 1, 6 }, none},
-		"ads, more than that":    {func(s *systemResult) { s.Acts[0].RedisErrors, s.AdLoads = 1, 6.1 }, 2},
+		"SIGTERM": {signalled{syscall.SIGTERM}, 0},
+		"SIGINT":  {signalled{syscall.SIGINT}, exitInterrupted},
 	} {
-		systems := good()
-		tc.spoil(&systems[0])
-		for i, c := range judge(systems, 3) {
-			if c.Held != (i != tc.broken) {
-				t.Errorf("%s: %q held: %v", name, c.Claim, c.Held)
+		t.Run(name, func(t *testing.T) {
+			ctx, cancel := context.WithCancelCause(t.Context())
+			defer cancel(nil)
+			set := quick()
+			set.serve = true
+			var stdout, stderr buffer
+			code := make(chan int, 1)
+			go func() { code <- set.run(ctx, &stdout, &stderr) }() // received below
+			api, legacyURL := stdout.await(t, "API="), stdout.await(t, "LEGACY=")
+
+			put(t, legacyURL+"/chaos/streams?latency=500ms")
+			answered := make(chan int, 1)
+			go func() { // received below
+				resp, err := http.Get(api + "/v1/playback?ids=archive-0001&parts=stream")
+				if err != nil {
+					t.Error(err)
+					answered <- 0
+					return
+				}
+				resp.Body.Close()
+				answered <- resp.StatusCode
+			}()
+			time.Sleep(100 * time.Millisecond) // it is under way: its call takes five times as long
+			cancel(tc.cause)
+			if got := <-answered; got != http.StatusOK {
+				t.Errorf("what was under way got %d", got)
 			}
-		}
-	}
-}
-
-func TestPercentilesAreExactToThreePercent(t *testing.T) {
-	var h histogram
-	for i := range 100_000 {
-		h.add(time.Duration(i+1) * time.Microsecond)
-	}
-	for _, p := range []float64{0.00001, 0.5, 0.99, 0.999, 1} {
-		want := p * 100_000
-		got := float64(h.percentile(p)) / float64(time.Microsecond)
-		if got < want || got > want*1.04 {
-			t.Errorf("p%v is %v, want %v", 100*p, got, want)
-		}
-	}
-	for d := time.Duration(1); d > 0; d = d*3 + 1 {
-		if end := bucketEnd(bucketOf(d)); end < d || float64(end) > float64(d)*1.04 {
-			t.Errorf("%v is in a bucket that ends at %v", d, end)
-		}
-	}
-}
-
-func TestKnownIDsWereAskedForBefore(t *testing.T) {
-	keys := make([]uint32, 1000)
-	for i := range keys {
-		keys[i] = uint32(i)
-	}
-	r := newReaders(newTape("x", keys), 1)
-	asked := map[string]bool{}
-	for range 50 {
-		for _, id := range r.next(&act{}) {
-			asked[id] = true
-		}
-	}
-	for range 500 {
-		for _, id := range r.next(&act{known: true}) {
-			if !asked[id] {
-				t.Fatalf("%s was not asked for before", id)
+			if got := <-code; got != tc.code {
+				t.Errorf("exit code %d; stderr: %s", got, stderr.String())
 			}
-		}
-	}
-	if got := r.next(&act{})[0]; asked[got] {
-		t.Errorf("%s again: the tape did not go on", got)
+			http.DefaultClient.CloseIdleConnections()
+		})
 	}
 }
 
-func writeTrace(t *testing.T, keys []uint32) string {
-	var raw []byte
-	for _, k := range keys {
-		raw = binary.BigEndian.AppendUint32(raw, k)
-	}
-	return writeFile(t, gzipped(t, raw))
-}
-
-func gzipped(t *testing.T, raw []byte) []byte {
-	var b bytes.Buffer
-	z := gzip.NewWriter(&b)
-	if _, err := z.Write(raw); err != nil {
-		t.Fatal(err)
-	}
-	if err := z.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return b.Bytes()
-}
-
-func writeFile(t *testing.T, content []byte) string {
-	path := filepath.Join(t.TempDir(), "trace.gz")
-	if err := os.WriteFile(path, content, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
-// unusedAddr is an address at which nobody listens.
-func unusedAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+func put(t *testing.T, target string) {
+	t.Helper()
+	req, err := http.NewRequestWithContext(t.Context(), http.MethodPut, target, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
-}
-
-// notRedis is the address of a server that hangs up.
-func notRedis(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	resp, err := http.DefaultClient.Do(req)
 	if err != nil {
 		t.Fatal(err)
 	}
-	done := make(chan struct{})
-	go func() { // ends with the Cleanup, which waits for it
-		defer close(done)
-		for {
-			c, err := l.Accept()
-			if err != nil {
-				return
+	defer resp.Body.Close()
+	if body, _ := io.ReadAll(resp.Body); resp.StatusCode != http.StatusOK {
+		t.Fatalf("%s: %d %s", target, resp.StatusCode, body)
+	}
+}
+
+// buffer is a bytes.Buffer that may be read while it is written.
+type buffer struct {
+	mu sync.Mutex // mu guards b
+	b  bytes.Buffer
+}
+
+func (b *buffer) Write(p []byte) (int, error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.Write(p)
+}
+
+func (b *buffer) String() string {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.b.String()
+}
+
+// await waits for a line that starts with prefix, and returns its rest.
+func (b *buffer) await(t *testing.T, prefix string) string {
+	t.Helper()
+	for until := time.Now().Add(20 * time.Second); time.Now().Before(until); time.Sleep(time.Millisecond) {
+		for line := range strings.Lines(b.String()) {
+			if rest, ok := strings.CutPrefix(line, prefix); ok && strings.HasSuffix(rest, "\n") {
+				return strings.TrimSpace(rest)
 			}
-			c.Close()
 		}
-	}()
-	t.Cleanup(func() { l.Close(); <-done })
-	return l.Addr().String()
+	}
+	t.Fatalf("no %s in %q", prefix, b.String())
+	return ""
 }

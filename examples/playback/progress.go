@@ -3,117 +3,61 @@ package main
 import (
 	"fmt"
 	"io"
-	"os"
-	"slices"
-	"strings"
 	"sync"
 	"time"
+
+	"github.com/dewarcache/dewar/examples/internal/redisd"
+	"github.com/dewarcache/dewar/examples/internal/show"
 )
 
-// progress shows what is playing: on a terminal one line that moves once a
-// second, elsewhere a line for each act that has ended.
+// progress shows what is playing: a line for each act that has begun, and on a
+// terminal one below it that moves.
 type progress struct {
-	out   io.Writer
-	live  bool
+	live  *show.Live
 	began time.Time
-	quit  chan struct{}
-	wg    sync.WaitGroup // the goroutine that moves the line
 
-	mu      sync.Mutex // guards out and what follows
-	playing []scene
+	mu  sync.Mutex // mu guards now
+	now *night     // nil: no act has begun
 }
 
-// scene is the act that a system is in.
-type scene struct {
-	system, act string
-	m           *measure
-}
-
-func newProgress(out io.Writer, set settings, srv server, t *tape) *progress {
-	p := &progress{out: out, live: isTerminal(out), began: time.Now(), quit: make(chan struct{})}
-	on := "an embedded Redis each"
-	if set.redis != "" {
-		on = "Redis: " + srv.String()
-	}
-	times := newTimes(set)
-	fmt.Fprintf(out, `%s requests a second over %d processes, one in %d a page of %d to %d ids, the others of one.
-Ids: %s, %s of them; TTL %v, ads %v.
-Origin and readers are simulated; %s.
-Each system plays the same requests: %s alone, then %s and %s at the same time.
+func newProgress(out io.Writer, set settings, srv redisd.Server) *progress {
+	p := &progress{began: time.Now()}
+	t := newTimes(set)
+	fmt.Fprintf(out, `A night of %v, %s viewers a second, %d titles; HTTP is real, viewers and services are simulated.
+TTLs: metadata %v, stream URLs %v, ads %v. Redis: %s.
 
 `,
-		count(set.rate), set.processes, pageShare, pageMin, pageMax,
-		t.name, count(t.ids), times.ttl, times.adTTL, on, nameDewar, nameNaive, nameNoCache)
-	if p.live {
-		p.wg.Go(p.move)
-	}
+		set.duration, show.Count(set.rate), titleCount,
+		rounded(t.Metadata), rounded(t.Stream), rounded(t.Ads), srv)
+	p.live = show.NewLive(out, 200*time.Millisecond, p.line)
 	return p
 }
 
-// isTerminal is right for what people redirect to; /dev/null counts as a
-// terminal, which harms nobody.
-func isTerminal(w io.Writer) bool {
-	f, ok := w.(*os.File)
-	if !ok {
-		return false
-	}
-	info, err := f.Stat()
-	return err == nil && info.Mode()&os.ModeCharDevice != 0
-}
+func rounded(d time.Duration) time.Duration { return d.Round(10 * time.Millisecond) }
 
-const eraseLine = "\r\x1b[K"
-
-// move ends with stop.
-func (p *progress) move() {
-	tick := time.NewTicker(time.Second)
-	defer tick.Stop()
-	for {
-		select {
-		case <-tick.C:
-			p.draw()
-		case <-p.quit:
-			return
-		}
-	}
-}
-
-func (p *progress) draw() {
+func (p *progress) line() string {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	var b strings.Builder
-	fmt.Fprintf(&b, "%s%3.0fs", eraseLine, time.Since(p.began).Seconds())
-	for _, s := range p.playing {
-		fmt.Fprintf(&b, "  %s: %s %s", s.system, s.act, count(s.m.requests.Load()))
+	if p.now == nil {
+		return ""
 	}
-	_, _ = io.WriteString(p.out, b.String())
+	c := p.now.counts
+	return fmt.Sprintf("%3.0fs  %-17s DEFCON %d  %6s viewers  p99 %6s  %s playback errors", p.elapsed(), p.now.now.name,
+		p.now.stage.platform.Dial().Level(), show.Count(c.viewers.Load()), show.Span(ms(c.latency.Percentile(0.99))), show.Count(c.errors.Load()))
 }
 
-// begins tells that a system has entered an act.
-func (p *progress) begins(system, act string, m *measure) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.playing = append(p.playing, scene{system, act, m})
-	slices.SortFunc(p.playing, func(a, b scene) int { return strings.Compare(a.system, b.system) })
-}
+func (p *progress) elapsed() float64 { return time.Since(p.began).Seconds() }
 
-// ends tells that a system has left its act.
-func (p *progress) ends(system string, r actResult) {
+// begins tells that an act has begun.
+func (p *progress) begins(n *night) {
 	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.playing = slices.DeleteFunc(p.playing, func(s scene) bool { return s.system == system })
-	if !p.live {
-		fmt.Fprintf(p.out, "%3.0fs  %-13s  %-11s  %7s requests  %6s errors\n",
-			time.Since(p.began).Seconds(), system, r.Act, count(r.Requests), count(r.Errors))
-	}
+	p.now = n
+	p.mu.Unlock()
+	p.live.Printf("%3.0fs  %-17s %s", p.elapsed(), n.now.name, n.now.story)
 }
 
 // stop ends the display and leaves room for the report.
 func (p *progress) stop() {
-	close(p.quit)
-	p.wg.Wait()
-	if p.live {
-		fmt.Fprint(p.out, eraseLine)
-	} else {
-		fmt.Fprintln(p.out)
-	}
+	p.live.Stop()
+	p.live.Printf("")
 }

@@ -3,207 +3,114 @@ package main
 import (
 	"fmt"
 	"io"
-	"strconv"
 	"strings"
-	"unicode/utf8"
+
+	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/examples/internal/show"
+	"github.com/dewarcache/dewar/examples/playback/platform"
+	"github.com/dewarcache/dewar/examples/playback/wire"
 )
 
-// pageWidth is how many columns the report may have.
-const pageWidth = 100
-
-// The columns of the tables: the first one is to the left.
-var columns = []struct {
-	group, name string
-	width       int
-}{
-	{"", "", 13},
-	{"", "requests", 9},
-	{"", "ids", 7},
-	{"latency", "p50", 8},
-	{"", "p99", 7},
-	{"", "p99.9", 7},
-	{"ids answered by", "memory", 8},
-	{"", "Redis", 6},
-	{"", "origin", 7},
-	{"", "stale", 6},
-	{"origin asked", "calls", 8},
-	{"", "ids", 7},
-	{"", "errors", 7},
+var actTable = show.Table{
+	{Width: 18},
+	{Name: "viewers", Width: 9},
+	{Name: "requests", Width: 10},
+	{Group: "latency", Name: "p50", Width: 9},
+	{Name: "p99", Width: 8},
+	{Name: "stale", Width: 8},
+	{Group: "calls of the services", Name: "made", Width: 9},
+	{Name: "old path", Width: 10},
+	{Name: "saved", Width: 8},
+	{Group: "playback", Name: "errors", Width: 8},
 }
 
-// writeText prints a table for each system, one that compares what the fleets
-// did, and the claims.
+// writeText prints the acts, what viewers lost at which level, the differences
+// of the old and the new path, and the claims.
 func (r *report) writeText(w io.Writer) error {
 	var b strings.Builder
-	for _, s := range r.Systems {
-		writeTable(&b, s)
+	fmt.Fprintf(&b, "%s viewers served, %s playback errors; %s of reads stale; %s of the services' calls saved.\n\n",
+		show.Count(r.Total.Viewers), show.Count(r.Total.Errors), show.Share(r.Total.Stale, r.Total.Reads), r.Total.saved())
+	actTable.Head(&b)
+	for _, a := range r.Acts {
+		a.write(&b)
 	}
-	r.writeFleets(&b)
-	b.WriteString("\nClaims of dewar:\n")
+	actTable.Rule(&b)
+	r.Total.write(&b)
+	b.WriteByte('\n')
+	r.writeLevels(&b)
+	r.writeShadow(&b)
+	b.WriteString("\nClaims:\n")
 	for _, c := range r.Claims {
-		word := "held  "
-		if !c.Held {
-			word = "BROKEN"
-		}
-		gap := " "
-		if len(word)+len(c.Claim)+len(c.Detail)+6 > pageWidth {
-			gap = "\n" + strings.Repeat(" ", len(word)+6)
-		}
-		fmt.Fprintf(&b, "  %s  %s:%s%s\n", word, c.Claim, gap, c.Detail)
+		show.Claim(&b, c.Held, c.Claim, c.Detail)
 	}
 	_, err := io.WriteString(w, b.String())
 	return err
 }
 
-// fleetRows are what the fleets are compared by.
-var fleetRows = []struct {
-	name string
-	cell func(systemResult) string
-}{
-	{fmt.Sprintf("loads of one cold id, %s readers", count(herdSize)), func(s systemResult) string { return cell(s.HerdLoads) }},
-	{"loads of an ad per TTL, " + adBreak, func(s systemResult) string { return rate(s.AdLoads) }},
-	{"loads of all ids per TTL, all acts", func(s systemResult) string { return rate(s.Loads) }},
-	{"titles changed, times", func(s systemResult) string { return cell(int64(s.Press.Titles * s.Press.Editions)) }},
-	{"  old ones served after that, by the same process", func(s systemResult) string { return cell(s.Press.OwnOld) }},
-	{"    until", func(s systemResult) string { return span(s.Press.OwnLast) }},
-	{"  by the others", func(s systemResult) string { return cell(s.Press.OthersOld) }},
-	{"    until", func(s systemResult) string { return span(s.Press.OthersLast) }},
-	{"  by one that was deaf", func(s systemResult) string { return cell(s.Press.DeafOld) }},
-	{"  by it when its link was back", func(s systemResult) string { return cell(s.Press.BackOld) }},
-	{"    until", func(s systemResult) string { return span(s.Press.BackLast) }},
+func (a actResult) write(b *strings.Builder) {
+	actTable.Row(b, a.Act, show.Cell(a.Viewers), show.Cell(a.Requests), show.Span(a.P50MS), show.Span(a.P99MS),
+		show.Share(a.Stale, a.Reads), show.Cell(a.OriginCalls), show.Cell(a.OldCalls), a.saved(), show.Cell(a.Errors))
 }
 
-const fleetCell = 15
+// saved is how many of the calls that there would have been without caches there
+// were not.
+func (a actResult) saved() string { return show.Share(max(0, a.Uncached-a.OriginCalls), a.Uncached) }
 
-func (r *report) writeFleets(b *strings.Builder) {
-	row := func(name string, cell func(systemResult) string) {
-		fmt.Fprintf(b, "%-*s", tableWidth()-fleetCell*len(r.Systems), name)
-		for _, s := range r.Systems {
-			fmt.Fprintf(b, "%*s", fleetCell, cell(s))
+var levelTable = show.Table{
+	{Width: 18},
+	{Group: "in the drill viewers got", Name: "stream", Width: 9},
+	{Name: "metadata", Width: 10},
+	{Name: "ads", Width: 9},
+	{Name: "artwork", Width: 10},
+	{Name: "recommendations", Width: 17},
+	{Name: "client retries", Width: 16},
+}
+
+// levelColumns are what stands in them.
+var levelColumns = []wire.Part{
+	wire.PartStream, wire.PartMetadata, wire.PartAds, wire.PartArtwork, wire.PartRecommendations, platform.ClientRetries,
+}
+
+func (r *report) writeLevels(b *strings.Builder) {
+	levelTable.Head(b)
+	for _, l := range r.Levels {
+		cells := []string{fmt.Sprintf("DEFCON %d %s", l.Level, l.Name)}
+		for _, feature := range levelColumns {
+			cells = append(cells, featureCell(feature, dewar.Level(l.Level), l.Features[feature]))
 		}
-		b.WriteByte('\n')
-	}
-	who := fmt.Sprintf("%d processes together", r.Processes)
-	if r.Processes == 1 {
-		who = "1 process"
-	}
-	row(who, func(s systemResult) string { return s.Name })
-	fmt.Fprintln(b, strings.Repeat("-", tableWidth()))
-	for _, f := range fleetRows {
-		row(f.name, f.cell)
+		levelTable.Row(b, cells...)
 	}
 }
 
-func writeTable(b *strings.Builder, s systemResult) {
-	row := func(cells ...string) {
-		var line strings.Builder
-		for i, text := range cells {
-			gap := strings.Repeat(" ", max(0, columns[i].width-utf8.RuneCountInString(text)))
-			if i == 0 {
-				line.WriteString(text + gap)
-			} else {
-				line.WriteString(gap + text)
-			}
-		}
-		fmt.Fprintln(b, strings.TrimRight(line.String(), " "))
-	}
-	writeGroups(b)
-	head := make([]string, len(columns))
-	for i, c := range columns {
-		head[i] = c.name
-	}
-	head[0] = s.Name
-	row(head...)
-	rule := strings.Repeat("-", tableWidth())
-	fmt.Fprintln(b, rule)
-	line := func(a actResult) {
-		row(a.Act, cell(a.Requests), cell(a.IDs), span(a.P50MS), span(a.P99MS), span(a.P999MS),
-			share(a.Memory, a.IDs), share(a.Redis, a.IDs), share(a.Origin, a.IDs), share(a.Stale, a.IDs),
-			cell(a.OriginCalls), cell(a.OriginIDs), cell(a.Errors))
-	}
-	for _, a := range s.Acts {
-		line(a)
-	}
-	fmt.Fprintln(b, rule)
-	line(s.Total)
-	b.WriteByte('\n')
-}
-
-// writeGroups prints the line above the names of the columns.
-func writeGroups(b *strings.Builder) {
-	line, at := "", 0
-	for _, c := range columns {
-		if c.group != "" {
-			start := at + c.width - len(c.name) // where the first name of the group starts
-			line += strings.Repeat(" ", max(0, start-len(line))) + c.group
-		}
-		at += c.width
-	}
-	fmt.Fprintln(b, line)
-}
-
-func tableWidth() (n int) {
-	for _, c := range columns {
-		n += c.width
-	}
-	return n
-}
-
-// cell writes n for a table, in six characters: zero as a dash, much in short.
-func cell(n int64) string {
+// featureCell is the share of the titles for which a feature was to be had.
+func featureCell(feature wire.Part, level dewar.Level, n platform.FeatureCount) string {
 	switch {
-	case n == 0:
-		return "-"
-	case n >= 9_995_000:
-		return fmt.Sprintf("%.1fM", float64(n)/1_000_000)
-	case n >= 999_500:
-		return fmt.Sprintf("%.2fM", float64(n)/1_000_000)
-	case n >= 100_000:
-		return fmt.Sprintf("%.0fk", float64(n)/1_000)
+	case !platform.On(feature, level):
+		return "shed"
+	case feature == platform.ClientRetries:
+		return "yes"
 	}
-	return count(n)
+	return show.Share(n.Served, n.Served+n.Missing)
 }
 
-// rate writes how many per something.
-func rate(f float64) string {
-	if f > 0 && f < 9.95 {
-		return fmt.Sprintf("%.1f", f)
+func (r *report) writeShadow(b *strings.Builder) {
+	s := r.Shadow
+	fmt.Fprintf(b, "\nOld and new path: %s answers compared, %s could not be; the first difference of each kind:\n",
+		show.Count(s.Compared), show.Count(s.Dropped+s.Failed))
+	for _, d := range s.Samples {
+		count := s.Known[d.Kind]
+		if d.Kind == platform.Real {
+			count = s.Real
+		}
+		fmt.Fprintf(b, "  %6s  %-9s  %s\n%s%s\n%s%s\n", show.Count(count), d.Kind, d.What, indent, clip("old "+d.Old), indent, clip("new "+d.New))
 	}
-	return cell(int64(f + 0.5))
 }
 
-// count writes n with commas.
-func count[N int | int64](n N) string {
-	s := strconv.FormatInt(int64(n), 10)
-	for i := len(s) - 3; i > 0; i -= 3 {
-		s = s[:i] + "," + s[i:]
+const indent = "                     "
+
+func clip(s string) string {
+	if width := show.PageWidth - len(indent); len(s) > width {
+		return s[:width-3] + "..."
 	}
 	return s
-}
-
-// share writes n of all in percent.
-func share(n, all int64) string {
-	percent := 100 * float64(n) / float64(all)
-	switch {
-	case n == 0:
-		return "-"
-	case percent < 1:
-		return "<1%"
-	}
-	return fmt.Sprintf("%.0f%%", percent)
-}
-
-// span writes a duration with two or three digits.
-func span(ms float64) string {
-	switch {
-	case ms == 0:
-		return "-"
-	case ms < 0.9995:
-		return fmt.Sprintf("%.0fµs", 1000*ms)
-	case ms < 9.95:
-		return fmt.Sprintf("%.1fms", ms)
-	case ms < 999.5:
-		return fmt.Sprintf("%.0fms", ms)
-	}
-	return fmt.Sprintf("%.2fs", ms/1000)
 }

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/examples/internal/pace"
 )
 
 const (
@@ -76,7 +77,7 @@ func (p *press) publish(ctx context.Context, s system, unheard bool) {
 	p.note(next, err, pending, unheard)
 	// Pending is accepted: dewar repeats it, and this process serves no old
 	// title meanwhile. We repeat it only to see when Redis has it.
-	for began := time.Now(); pending && p.deaf > 0 && pause(ctx, 4*originBase) == nil; {
+	for began := time.Now(); pending && p.deaf > 0 && pace.Pause(ctx, 4*originBase) == nil; {
 		err := s.changed(ctx, p.titles)
 		pending = err != nil && time.Since(began) < 2*backBound
 		if !pending {
@@ -173,9 +174,9 @@ func (th *theatre) news(ctx context.Context, s *stage, m *measure) {
 	first.Wait()
 	for range editionCount {
 		s.press.publish(ctx, s.systems[0], false)
-		_ = pause(ctx, 2*originBase)
+		_ = pace.Pause(ctx, 2*originBase)
 	}
-	_ = pause(ctx, newsBound+newsBound/4)
+	_ = pace.Pause(ctx, newsBound+newsBound/4)
 	close(done)
 	all.Wait()
 }
@@ -184,7 +185,7 @@ func (th *theatre) news(ctx context.Context, s *stage, m *measure) {
 func (th *theatre) unheard(ctx context.Context, s *stage, m *measure) {
 	p := s.press
 	th.readTitles(ctx, s, m, p.deaf)
-	s.redis.links[p.deaf].deafen()
+	s.redis.Links[p.deaf].Deafen()
 	if c, ok := s.systems[p.deaf].(*cached); ok {
 		p.before = c.videos.Stats().Remote
 	}
@@ -195,7 +196,7 @@ func (th *theatre) unheard(ctx context.Context, s *stage, m *measure) {
 // noticed what it missed, and has no old title any more.
 func (th *theatre) heard(ctx context.Context, s *stage, m *measure) {
 	p := s.press
-	s.redis.links[p.deaf].mend()
+	s.redis.Links[p.deaf].Mend()
 	back := time.Now()
 	p.mu.Lock()
 	p.back = back
@@ -249,7 +250,7 @@ func (th *theatre) readTitles(ctx context.Context, s *stage, m *measure, process
 		if _, err := th.ask(ctx, s, process, ids); err != nil {
 			m.fail(err)
 		}
-		if pause(ctx, originBase) != nil {
+		if pace.Pause(ctx, originBase) != nil {
 			return
 		}
 	}

@@ -45,6 +45,10 @@ type times struct {
 	ifError    time.Duration // how long stale answers bridge an outage
 	retryAfter time.Duration
 	patience   time.Duration // of readers, and of calls of the origin
+
+	// breakerOpen is how long the breaker before the origin stays open: the
+	// default, 5s, is longer than an act.
+	breakerOpen time.Duration
 }
 
 func newTimes(set settings) times {
@@ -53,6 +57,7 @@ func newTimes(set settings) times {
 		unit: unit,
 		ttl:  4 * unit, adTTL: unit / 2, finalTTL: max(time.Minute, set.duration),
 		ifError: max(time.Minute, set.duration), retryAfter: unit / 2, patience: set.patience,
+		breakerOpen: unit / 10,
 	}
 }
 
@@ -91,7 +96,10 @@ func newCached(name string, o *origin, rdb redis.UniversalClient, t times, set s
 			KeysPerSecond: float64(2*set.rate) / float64(set.processes), // and never faster than this
 		},
 		// The origin has other clients too, and the other processes.
-		Guard:  dewar.Guard{MaxConcurrent: max(1, 3*originSlots/4/set.processes)},
+		Guard: dewar.Guard{
+			MaxConcurrent: max(1, 3*originSlots/4/set.processes),
+			Breaker:       dewar.Breaker{OpenFor: t.breakerOpen},
+		},
 		Flight: dewar.Flight{Timeout: 3 * t.patience}, // what a reader gave up on still serves the next
 		Local:  memory.Config[Video]{MaxEntries: memoryEntries},
 		Remote: redistier.Config[Video]{

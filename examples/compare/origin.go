@@ -8,6 +8,8 @@ import (
 	"strings"
 	"sync/atomic"
 	"time"
+
+	"github.com/dewarcache/dewar/examples/internal/pace"
 )
 
 // Video is what the platform knows of a video.
@@ -103,7 +105,7 @@ func (o *origin) work(ctx context.Context, ids []string) error {
 		if rand.IntN(originHangOne) == 0 {
 			refuse = originHang
 		}
-		if err := pause(ctx, refuse); err != nil {
+		if err := pace.Pause(ctx, refuse); err != nil {
 			return err
 		}
 		return errOriginDown
@@ -118,18 +120,7 @@ func (o *origin) work(ctx context.Context, ids []string) error {
 	if rand.IntN(originTailOne) == 0 {
 		took += rand.N(originTail)
 	}
-	return pause(ctx, took)
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return nil
-	case <-ctx.Done():
-		return ctx.Err()
-	}
+	return pace.Pause(ctx, took)
 }
 
 var firstPublished = time.Date(2013, time.December, 1, 0, 0, 0, 0, time.UTC)

@@ -1,4 +1,4 @@
-package main
+package redisd
 
 import (
 	"context"
@@ -8,9 +8,9 @@ import (
 	"sync/atomic"
 )
 
-// link is the way of one process to Redis. Cutting it, or making it deaf, takes
+// Link is the way of one process to Redis. Cutting it, or making it deaf, takes
 // Redis away without touching the server, which may be somebody's.
-type link struct {
+type Link struct {
 	deaf atomic.Bool
 
 	mu    sync.Mutex // mu guards what follows
@@ -21,7 +21,7 @@ type link struct {
 var errLinkCut = errors.New("connection refused: the link is cut")
 
 // dial is for redis.UniversalOptions.
-func (k *link) dial(ctx context.Context, network, addr string) (net.Conn, error) {
+func (k *Link) dial(ctx context.Context, network, addr string) (net.Conn, error) {
 	k.mu.Lock()
 	down := k.down
 	k.mu.Unlock()
@@ -43,8 +43,8 @@ func (k *link) dial(ctx context.Context, network, addr string) (net.Conn, error)
 	return &linked{Conn: c, link: k}, nil
 }
 
-// cut ends every connection and refuses new ones.
-func (k *link) cut() {
+// Cut ends every connection and refuses new ones.
+func (k *Link) Cut() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.down = true
@@ -54,12 +54,12 @@ func (k *link) cut() {
 	k.conns = nil
 }
 
-// deafen makes the link swallow what either side sends, without an error. New
+// Deafen makes the link swallow what either side sends, without an error. New
 // connections can be made, and are no better.
-func (k *link) deafen() { k.deaf.Store(true) }
+func (k *Link) Deafen() { k.deaf.Store(true) }
 
-// mend undoes cut and deafen.
-func (k *link) mend() {
+// Mend undoes Cut and Deafen.
+func (k *Link) Mend() {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.down = false
@@ -69,7 +69,7 @@ func (k *link) mend() {
 // linked is a connection over a link.
 type linked struct {
 	net.Conn
-	link *link
+	link *Link
 
 	// lost: something was swallowed. What comes after it would be taken for the
 	// answer to something else, so nothing does, also when the link is mended.

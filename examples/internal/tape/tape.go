@@ -1,4 +1,5 @@
-package main
+// Package tape is the ids that the readers of the example programs ask for.
+package tape
 
 import (
 	"cmp"
@@ -14,50 +15,41 @@ import (
 	"slices"
 )
 
-// The generated tape has the shape of a recorded one of a product page: 95,607
-// accesses of some 13,700 ids, the most popular with one access in a hundred,
-// most with two or three in all. P(rank) ~ 1/(20+rank)^1.1.
+// A generated tape has the shape of a recorded one of a product page: with
+// [Ranks] of them, 95,607 accesses of some 13,700 ids, the most popular with one
+// access in a hundred, most with two or three in all. P(rank) ~ 1/(20+rank)^1.1.
 const (
+	Ranks = 20_000
+
 	zipfAccesses = 95_607
 	zipfExponent = 1.1
 	zipfOffset   = 20
-	zipfRanks    = 20_000
 )
 
 // maxTape bounds a recorded tape, in accesses.
 const maxTape = 64 << 20
 
-// tape is a sequence of accesses, played in a loop.
-type tape struct {
-	name string
-	keys []uint32
-	ids  int // distinct keys
-
-	popular []uint32 // the distinct keys, those with the most accesses first
+// Tape is a sequence of accesses, to be played in a loop.
+type Tape struct {
+	Name    string
+	Keys    []uint32
+	Popular []uint32 // the distinct keys, those with the most accesses first
 }
 
-// top returns the n ids that are asked for most.
-func (t *tape) top(n int) []string {
-	var ids []string
-	for _, key := range t.popular[:min(n, len(t.popular))] {
-		ids = append(ids, videoID(key))
-	}
-	return ids
-}
-
-// openTape reads a recorded trace, or makes a tape when there is none.
-func openTape(path string, seed uint64) (*tape, error) {
+// Open reads a recorded trace, or makes a tape when there is none.
+func Open(path string, seed uint64) (*Tape, error) {
 	if path == "" {
-		return zipfTape(seed), nil
+		return Zipf(seed, Ranks), nil
 	}
 	keys, err := readTrace(path)
 	if err != nil {
 		return nil, fmt.Errorf("-trace %s: %w", path, err)
 	}
-	return newTape(filepath.Base(path), keys), nil
+	return New(filepath.Base(path), keys), nil
 }
 
-func newTape(name string, keys []uint32) *tape {
+// New makes a tape of accesses.
+func New(name string, keys []uint32) *Tape {
 	accesses := make(map[uint32]int)
 	for _, k := range keys {
 		accesses[k]++
@@ -65,7 +57,7 @@ func newTape(name string, keys []uint32) *tape {
 	popular := slices.SortedFunc(maps.Keys(accesses), func(a, b uint32) int {
 		return cmp.Or(cmp.Compare(accesses[b], accesses[a]), cmp.Compare(a, b))
 	})
-	return &tape{name: name, keys: keys, ids: len(popular), popular: popular}
+	return &Tape{Name: name, Keys: keys, Popular: popular}
 }
 
 func readTrace(path string) ([]uint32, error) {
@@ -101,11 +93,12 @@ func readTrace(path string) ([]uint32, error) {
 	return keys, nil
 }
 
-func zipfTape(seed uint64) *tape {
-	z := rand.NewZipf(rand.New(rand.NewPCG(seed, 1)), zipfExponent, zipfOffset, zipfRanks-1)
+// Zipf makes a tape of keys below ranks, the lower the more often.
+func Zipf(seed uint64, ranks int) *Tape {
+	z := rand.NewZipf(rand.New(rand.NewPCG(seed, 1)), zipfExponent, zipfOffset, uint64(ranks-1))
 	keys := make([]uint32, zipfAccesses)
 	for i := range keys {
 		keys[i] = uint32(z.Uint64())
 	}
-	return newTape("Zipf generator", keys)
+	return New("Zipf generator", keys)
 }

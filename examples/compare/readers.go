@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+
+	"github.com/dewarcache/dewar/examples/internal/tape"
 )
 
 // One request in ten is a page, which brings this many ids; the others are
@@ -23,12 +25,21 @@ const (
 
 func videoID(key uint32) string { return fmt.Sprintf("video-%08x", key) }
 
+// topVideos returns the n ids that are asked for most.
+func topVideos(t *tape.Tape, n int) []string {
+	var ids []string
+	for _, key := range t.Popular[:min(n, len(t.Popular))] {
+		ids = append(ids, videoID(key))
+	}
+	return ids
+}
+
 func adID(n int) string { return fmt.Sprintf("ad-%d", n) }
 
 // readers makes up the requests of one system. Two readers of one tape and one
 // seed make the same requests, so that the systems can be compared.
 type readers struct {
-	tape   *tape
+	tape   *tape.Tape
 	random *rand.Rand
 	names  map[uint32]string // ids made so far: the tape comes round many times
 
@@ -36,7 +47,7 @@ type readers struct {
 	replay int // accesses played again
 }
 
-func newReaders(t *tape, seed uint64) *readers {
+func newReaders(t *tape.Tape, seed uint64) *readers {
 	return &readers{tape: t, random: rand.New(rand.NewPCG(seed, 2)), names: make(map[uint32]string)}
 }
 
@@ -70,13 +81,13 @@ func (r *readers) next(a *act) []string {
 // of those that were played before.
 func (r *readers) id(known bool) string {
 	at := &r.at
-	if known && r.at < len(r.tape.keys) {
+	if known && r.at < len(r.tape.Keys) {
 		if r.replay++; r.replay >= r.at {
 			r.replay = 0
 		}
 		at = &r.replay
 	}
-	key := r.tape.keys[*at%len(r.tape.keys)]
+	key := r.tape.Keys[*at%len(r.tape.Keys)]
 	if at == &r.at {
 		r.at++
 	}

@@ -1,14 +1,14 @@
-package main
+// Package redisd is the Redis of the example programs: the one that a flag
+// names, or an embedded one, over links that can be taken away.
+package redisd
 
 import (
 	"context"
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"time"
 
-	"github.com/alicebob/miniredis/v2"
 	redistier "github.com/dewarcache/dewar/redis"
 	"github.com/redis/go-redis/v9"
 )
@@ -20,13 +20,13 @@ type discard struct{}
 
 func (discard) Printf(context.Context, string, ...any) {}
 
-// server is the Redis that -redis names, or an embedded one.
-type server struct {
+// Server is the Redis that -redis names, or an embedded one.
+type Server struct {
 	addrs   []string // none: embedded
 	cluster bool
 }
 
-func (srv server) String() string {
+func (srv Server) String() string {
 	switch {
 	case len(srv.addrs) == 0:
 		return "embedded"
@@ -39,26 +39,26 @@ func (srv server) String() string {
 // pingFor is how long a Redis named by -redis has to answer.
 const pingFor = 2 * time.Second
 
-// findServer asks the Redis at list, addresses separated by commas, what it is,
+// Find asks the Redis at list, addresses separated by commas, what it is,
 // and returns an error when none answers; "" is the embedded one.
-func findServer(ctx context.Context, list string) (server, error) {
+func Find(ctx context.Context, list string) (Server, error) {
 	if list == "" {
-		return server{}, nil
+		return Server{}, nil
 	}
-	srv := server{addrs: strings.Split(list, ",")}
+	srv := Server{addrs: strings.Split(list, ",")}
 	for i, addr := range srv.addrs {
 		srv.addrs[i] = strings.TrimSpace(addr)
 	}
 	ctx, cancel := context.WithTimeout(ctx, pingFor)
 	defer cancel()
 	if err := srv.ask(ctx); err != nil {
-		return server{}, fmt.Errorf("-redis %s: %w", list, err)
+		return Server{}, fmt.Errorf("-redis %s: %w", list, err)
 	}
 	return srv, nil
 }
 
 // ask learns from the first node that answers whether it is one of a cluster.
-func (srv *server) ask(ctx context.Context) error {
+func (srv *Server) ask(ctx context.Context) error {
 	var errs []error
 	for _, addr := range srv.addrs {
 		cluster, err := isCluster(ctx, addr)
@@ -89,89 +89,90 @@ func isCluster(ctx context.Context, addr string) (bool, error) {
 }
 
 // client connects over a link.
-func (srv server) client(k *link) redis.UniversalClient {
+func (srv Server) client(k *Link) redis.UniversalClient {
 	return redis.NewUniversalClient(redistier.Harden(&redis.UniversalOptions{
 		Addrs: srv.addrs, IsClusterMode: srv.cluster, Dialer: k.dial,
 	}))
 }
 
-// redisStage is the Redis of one system, with a link and a client for each of
-// its processes.
-type redisStage struct {
-	links   []*link
-	clients []redis.UniversalClient
-	stop    func()
+// Redis is a server that is in use, with a link and a client for each process
+// that is played.
+type Redis struct {
+	Links   []*Link
+	Clients []redis.UniversalClient
+
+	embedded *embedded // nil: somebody's server
 }
 
-// openRedis connects processes to srv or, if that is embedded, to one of their
-// own.
-func openRedis(srv server, processes int) (*redisStage, error) {
-	r := &redisStage{stop: func() {}}
+// Open connects processes to srv or, if that is embedded, to one of their own.
+func Open(srv Server, processes int) (*Redis, error) {
+	r := new(Redis)
 	if len(srv.addrs) == 0 {
-		mini, err := miniredis.Run()
-		if err != nil {
+		var err error
+		if r.embedded, err = startEmbedded(); err != nil {
 			return nil, fmt.Errorf("embedded Redis: %w", err)
 		}
-		srv.addrs = []string{mini.Addr()}
-		stopClock := runClock(mini)
-		r.stop = func() { stopClock(); mini.Close() }
+		srv.addrs = []string{r.embedded.addr}
 	}
 	for range processes {
-		k := new(link)
-		r.links = append(r.links, k)
-		r.clients = append(r.clients, srv.client(k))
+		k := new(Link)
+		r.Links = append(r.Links, k)
+		r.Clients = append(r.Clients, srv.client(k))
 	}
 	return r, nil
 }
 
-// The methods of a nil stage, of a system that uses no Redis, do nothing.
+// The methods of a nil Redis, of a system that uses none, do nothing.
 
-func (r *redisStage) cut() {
+// Cut cuts every link.
+func (r *Redis) Cut() {
 	if r == nil {
 		return
 	}
-	for _, k := range r.links {
-		k.cut()
+	for _, k := range r.Links {
+		k.Cut()
 	}
 }
 
-func (r *redisStage) mend() {
+// Mend mends every link.
+func (r *Redis) Mend() {
 	if r == nil {
 		return
 	}
-	for _, k := range r.links {
-		k.mend()
+	for _, k := range r.Links {
+		k.Mend()
 	}
 }
 
-func (r *redisStage) close() {
+// Crash takes an embedded server away with all that it holds, and cuts the
+// links to somebody's.
+func (r *Redis) Crash() {
+	if r.embedded == nil {
+		r.Cut()
+		return
+	}
+	r.embedded.crash()
+}
+
+// Replace brings an empty server to the address of the one that crashed, or
+// mends the links.
+func (r *Redis) Replace() error {
+	if r.embedded == nil {
+		r.Mend()
+		return nil
+	}
+	return r.embedded.replace()
+}
+
+// Close closes the clients, and the server if it is embedded.
+func (r *Redis) Close() {
 	if r == nil {
 		return
 	}
-	for _, c := range r.clients {
+	for _, c := range r.Clients {
 		_ = c.Close()
 	}
-	r.stop()
-}
-
-// runClock makes the keys of an embedded Redis, whose time stands still by
-// itself, expire. (Its ClockTTL would go through all keys at each command.) The
-// returned func ends it.
-func runClock(mini *miniredis.Miniredis) (stop func()) {
-	quit := make(chan struct{})
-	var wg sync.WaitGroup
-	wg.Go(func() { // stop waits for it
-		tick := time.NewTicker(50 * time.Millisecond)
-		defer tick.Stop()
-		for last := time.Now(); ; {
-			select {
-			case now := <-tick.C:
-				mini.FastForward(now.Sub(last))
-				last = now
-			case <-quit:
-				return
-			}
-		}
-	})
-	return func() { close(quit); wg.Wait() }
+	if r.embedded != nil {
+		r.embedded.stop()
+	}
 }
