@@ -172,8 +172,7 @@ func (a *actions) admit(w http.ResponseWriter, r *http.Request, req *request) (w
 	if !isJSON(r) {
 		return "", &refusal{http.StatusUnsupportedMediaType, "an action is sent as application/json"}
 	}
-	session := sessionOf(r)
-	if session == "" || !hmac.Equal([]byte(r.Header.Get(tokenHeader)), []byte(a.token(session))) {
+	if !hmac.Equal([]byte(r.Header.Get(tokenHeader)), []byte(a.token(sessionOf(r)))) {
 		return "", &refusal{http.StatusForbidden, "the token is missing or that of another process: try again"}
 	}
 	if who, err = a.authorise(r); err != nil {

@@ -109,6 +109,7 @@ func TestForgedActionsAreRefusedAndLogged(t *testing.T) {
 		"an empty cookie":               {good, []string{"Cookie", cookieName + "="}, 403},
 		"no such cache":                 {`{"op":"invalidate","cache":"x","key":"a"}`, nil, 404},
 		"no such action":                {`{"op":"invalidateAll","cache":"videos","key":"a"}`, nil, 400},
+		"an action with a long name":    {`{"op":"` + strings.Repeat("x", 5000) + `","cache":"videos","key":"a"}`, nil, 400},
 		"no action":                     {`{"cache":"videos","key":"a"}`, nil, 400},
 		"not JSON":                      {`op=invalidate`, nil, 400},
 		"nothing":                       {``, nil, 400},
@@ -156,6 +157,9 @@ func TestATokenIsOfOneSessionAndOneHandler(t *testing.T) {
 	elsewhere := newSession(t, Handler(f, Actions(anna, AuditTo(quiet))))
 	if r := mine.act(good, "Dewar-Token", elsewhere.token, "Cookie", elsewhere.cookie); r.StatusCode != http.StatusForbidden {
 		t.Error("another handler's session:", r.StatusCode)
+	}
+	if c := ask(h, "GET", "https://example.com/api/token", "").Cookies()[0]; !c.Secure {
+		t.Error("over TLS the cookie is", c)
 	}
 	// A session that has a cookie keeps it, in all its windows.
 	r := ask(h, "GET", "/debug/dewar/api/token", "", "Cookie", mine.cookie)

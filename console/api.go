@@ -28,8 +28,7 @@ type catalogue struct {
 type cacheInfo struct {
 	ID      string     `json:"id"` // Name, made unique
 	Name    string     `json:"name"`
-	Dial    int        `json:"dial"`    // in dials: caches may share one
-	Tracked bool       `json:"tracked"` // api/keys has something to tell
+	Dial    int        `json:"dial"` // in dials: caches may share one
 	Problem string     `json:"problem,omitempty"`
 	Stats   *statsInfo `json:"stats,omitempty"`
 }
@@ -93,7 +92,7 @@ func (h *handler) catalogue() catalogue {
 		Dials: dialStates(h.dials), Caches: make([]cacheInfo, len(h.caches)),
 	}
 	for i, c := range h.caches {
-		info := cacheInfo{ID: c.id, Name: c.Name(), Dial: c.dial, Tracked: c.HotKeys() != nil}
+		info := cacheInfo{ID: c.id, Name: c.Name(), Dial: c.dial}
 		if seen := look(c); seen.problem != "" {
 			info.Problem = seen.problem
 		} else {

@@ -30,7 +30,6 @@ func TestCachesTellCountersAndQuantiles(t *testing.T) {
 		}
 		Caches []struct {
 			ID, Name string
-			Tracked  bool
 			Stats    struct {
 				LocalHits, Loaded int
 				Breaker           string
@@ -43,7 +42,7 @@ func TestCachesTellCountersAndQuantiles(t *testing.T) {
 		t.Fatalf("%+v", got)
 	}
 	one := got.Caches[0]
-	if one.ID != "videos" || !one.Tracked || one.Stats.LocalHits != 2 || one.Stats.Loaded != 1 || one.Stats.Breaker != "none" ||
+	if one.ID != "videos" || one.Stats.LocalHits != 2 || one.Stats.Loaded != 1 || one.Stats.Breaker != "none" ||
 		one.Stats.LoadTime.Count != 1 || one.Stats.LoadTime.P99 <= 0 {
 		t.Errorf("%+v", one)
 	}

@@ -15,9 +15,9 @@ const writeWithin = 10 * time.Second
 // "history", which is an array of samples, and then a "sample" a second, which
 // is the heartbeat too, and "dials" when one was turned.
 //
-// The deadlines of the server are for answers that end; here each write has its
-// own. That of reading is lifted: when it passes, net/http takes the client for
-// gone.
+// Server.WriteTimeout is for answers that end; here each write has a deadline of
+// its own. Where that is not supported, Write itself must notice that the client
+// is gone.
 func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	head := w.Header()
 	head.Set("Content-Type", "text/event-stream")
@@ -36,8 +36,6 @@ func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	defer h.live.leave(listener)
 
 	out := stream{w: w, rc: http.NewResponseController(w)}
-	// Where deadlines are not supported, Write itself must notice that the client is gone.
-	_ = out.rc.SetReadDeadline(time.Time{})
 	if err := out.rc.Flush(); errors.Is(err, http.ErrNotSupported) {
 		refuse(w, http.StatusInternalServerError, "events cannot be streamed: a middleware before the console hides http.Flusher (give it an Unwrap method)")
 		return

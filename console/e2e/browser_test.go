@@ -197,6 +197,18 @@ func (tb *tab) takeProblems() []string {
 	return p
 }
 
+// asks counts the requests of the page whose address ends so.
+func (tb *tab) asks(suffix string) (n int) {
+	tb.mu.Lock()
+	defer tb.mu.Unlock()
+	for _, a := range tb.asked {
+		if strings.HasSuffix(a, suffix) {
+			n++
+		}
+	}
+	return n
+}
+
 func (tb *tab) do(steps ...step) {
 	tb.Helper()
 	ctx, cancel := context.WithTimeout(tb.ctx, patience)

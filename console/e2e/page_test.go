@@ -274,6 +274,40 @@ func TestALostConnectionIsToldAndMended(t *testing.T) {
 	tb.expect("ERR_CONNECTION_REFUSED", "ERR_INCOMPLETE_CHUNKED_ENCODING", "ERR_CONNECTION_RESET", "ERR_EMPTY_RESPONSE")
 }
 
+func TestAPageThatNobodySeesFallsAsleep(t *testing.T) {
+	s := newStage(t)
+	tb := openTab(t, serve(t, s.handler()))
+	hide := func(hidden bool) {
+		tb.js(`Object.defineProperty(document, "hidden", {value: ` + fmt.Sprint(hidden) + `, configurable: true});
+			document.dispatchEvent(new Event("visibilitychange"))`)
+	}
+	tb.js(`const set = setTimeout; window.setTimeout = (f, ms) => set(f, ms === 30000 ? 1 : ms)`) // its patience
+	hide(true)
+	tb.until("it sleeps", `document.querySelector("#link").textContent === "asleep"`)
+	asked := tb.asks("api/events")
+	hide(false)
+	tb.until("it wakes up", `document.querySelector("#link").textContent === "live"`)
+	if now := tb.asks("api/events"); now != asked+1 {
+		t.Errorf("it had asked for events %d times asleep, and %d awake", asked, now)
+	}
+}
+
+func TestOneWatcherTooManyIsToldWhy(t *testing.T) {
+	s := newStage(t)
+	url := serve(t, s.handler())
+	for range 64 {
+		r, err := http.Get(url + "api/events")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Body.Close()
+	}
+	tb := newTab(t, url)
+	tb.do(chromedp.Navigate(url))
+	tb.until("the reason is told", `document.querySelector("#banner").textContent.includes("64 pages are watching already")`)
+	tb.expect("503")
+}
+
 func TestClosedAndEmptyAreTold(t *testing.T) {
 	s := newStage(t)
 	url := serve(t, s.handler())
