@@ -269,7 +269,9 @@ func (c *Cache[K, V]) peek(ctx context.Context, rs []read[K, V], n need) {
 		switch judge(&c.rules, &e, now, n.readOptions) {
 		case verdictHit, verdictDue, verdictCheck:
 			c.answer(r, &e, StatusHit, TierRemote, nil)
-			c.table.promote(r.str, e, writes[i], false)
+			if c.table.promote(r.str, e, writes[i], false) {
+				c.brought(r.str, SourceRemote)
+			}
 		case verdictStale:
 			c.answer(r, &e, StatusStale, TierRemote, nil)
 		case verdictNegative:

@@ -77,7 +77,6 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 		keys:  newKeyer(cfg.Key),
 		rules: newRules(cfg.TTL, cfg.NegativeTTL, cfg.Jitter, cfg.Warm.Ahead, cfg.Stale),
 		trace: cfg.Trace,
-		track: newTrack(cfg.Track),
 		log:   cfg.Logger,
 		gone:  make(chan struct{}),
 	}
@@ -90,6 +89,7 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 	if err := c.openLocal(); err != nil {
 		return nil, err
 	}
+	c.track = newTrack(cfg.Track, c.staysStale)
 	c.table = newTable[K](c)
 	c.life, c.end = context.WithCancelCause(context.Background())
 	c.write, c.quit = context.WithCancel(context.Background())

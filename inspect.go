@@ -25,7 +25,7 @@ type Inspection struct {
 	Key    string // as the tiers know it
 	Local  *EntryInfo
 	Remote *EntryInfo // nil also where there is no remote tier
-	Source Source     // who brought the local entry, where Config.Track has noted it
+	Source Source     // who brought Local, where Config.Track has noted it
 
 	RemoteState string // "absent", "value", "leased" (being loaded), "foreign", "failed"; "" without a remote tier
 
@@ -76,7 +76,7 @@ func (c *Cache[K, V]) Inspect(ctx context.Context, key string) (Inspection, erro
 		}
 	}
 	c.table.inspect(key, now, &in)
-	if c.track != nil {
+	if c.track != nil && in.Local != nil {
 		in.Source = c.track.sourceOf(key)
 	}
 	if c.remote == nil {

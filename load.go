@@ -124,7 +124,9 @@ func (c *Cache[K, V]) loadChunk(fs []*flight[K, V], held *permit) {
 			c.settle(f, outs[i])
 		}
 		for _, s := range extra {
-			c.table.promote(s.str, s.entry, before, true)
+			if c.table.promote(s.str, s.entry, before, true) {
+				c.brought(s.str, fs[0].source())
+			}
 		}
 	})
 }

@@ -30,20 +30,15 @@ func (c *Cache[K, V]) settle(f *flight[K, V], out outcome[V]) {
 		}
 		f.shard.mu.Unlock()
 	}
-	if !detached && out.keep && c.track != nil {
-		c.track.brought(f.str, f.source(&out))
-	}
 	if !detached && out.keep && c.pins.any() {
 		c.pins.learn(f.str, out.entry.Loaded, pinDue(&c.rules, &out.entry))
 	}
 	c.wg.Done()
 }
 
-// source is who has brought what a flight ends with.
-func (f *flight[K, V]) source(out *outcome[V]) Source {
+// source is for whom a flight loads.
+func (f *flight[K, V]) source() Source {
 	switch n := f.need; {
-	case out.remote:
-		return SourceRemote
 	case n.preload:
 		return SourcePreload
 	case n.background, n.origin:
@@ -88,10 +83,12 @@ func (c *Cache[K, V]) storeLocked(f *flight[K, V], out *outcome[V]) {
 	case out.remote:
 		if unmoved { // a promotion is fenced by the generation, a load by its flight
 			c.table.putLocked(s, f.str, out.entry, true)
+			c.brought(f.str, SourceRemote)
 		}
 	case out.keep:
 		delete(s.failing, f.str)
 		c.table.putLocked(s, f.str, out.entry, false)
+		c.brought(f.str, f.source())
 	default:
 		// Taken back by the origin. Until the remote copy is gone as well,
 		// nobody is to find it there and promote it.
@@ -113,6 +110,7 @@ func (c *Cache[K, V]) keepOldLocked(f *flight[K, V], out *outcome[V], now int64,
 	if found := f.copy.Load(); found != nil && unmoved && (old == nil || old.Loaded < found.Loaded) {
 		old = found
 		c.table.putLocked(f.shard, f.str, *found, true)
+		c.brought(f.str, SourceRemote)
 	}
 	if old == nil || old.Negative() || dead(&c.rules, old, now) {
 		return

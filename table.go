@@ -278,20 +278,21 @@ func (t *table[K, V]) glance(key string) (writes uint64, marked bool) {
 
 // promote stores an entry that is newer than the local one and nobody asked a
 // flight for, unless the stripe was written since, the key is marked, or a
-// flight is about to bring something newer.
-func (t *table[K, V]) promote(key string, e Entry[V], writes uint64, onlyIfVacant bool) {
+// flight is about to bring something newer. It reports whether it has.
+func (t *table[K, V]) promote(key string, e Entry[V], writes uint64, onlyIfVacant bool) bool {
 	s, stripe := t.of(key)
 	now := Clock()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.closed || s.gens[stripe] > writes || t.markedLocked(s, key) || s.flights[key] != nil {
-		return
+		return false
 	}
 	if current := t.local.Get(key); current != nil && !dead(t.rules, current, now) &&
 		(onlyIfVacant || current.Loaded > e.Loaded) {
-		return
+		return false
 	}
 	t.putLocked(s, key, e, !onlyIfVacant)
+	return true
 }
 
 // putLocked stores a local copy. promoted says that it was read in the

@@ -54,7 +54,7 @@ func (c *Cache[K, V]) tallyOne(r *read[K, V], now int64, info *ReadInfo) {
 		info.Stale++
 		c.seen.staleAge.seeTime(time.Duration(now - r.loaded))
 		if c.track != nil {
-			c.track.stale(r.str, r.loaded)
+			c.track.stale(r.str, r.loaded, r.dead)
 		}
 		if c.trace.StaleServed != nil {
 			c.trace.StaleServed(r.result.Err)

@@ -17,19 +17,22 @@ import (
 // ICDT 2005) over a sample of the reads, halved as time goes by, so that what
 // was hot yesterday makes room.
 type track struct {
-	keep int // keys to tell of
+	keep  int                   // keys to tell of
+	stays func(key string) bool // what was served stale is not fresh again, nor gone
 
-	mu     sync.Mutex // mu guards these
-	hot    map[string]uint64
-	halved int64 // when counts were last halved, on Clock
-	aged   map[string]int64
+	mu     sync.Mutex // mu guards these; it may be taken under a shard's
+	hot    ranking    // by sampled reads
+	halved int64      // when those were last halved, on Clock
+	past   int64      // ns: for how long they count what was before, halved as they are
+	aged   ranking    // by when the value was loaded, the youngest first to go
+	swept  int64      // when those that do not stay were last dropped to make room
 	source map[string]Source
 	order  []string // the keys of source, in a ring
 	next   int
 }
 
 const (
-	// trackSample is the share of hits that are counted: one in so many.
+	// trackSample is the share of reads that are counted: one in so many.
 	trackSample = 16
 
 	// trackRoom is how many keys are counted for each one that is told of.
@@ -37,15 +40,20 @@ const (
 
 	// trackHalf is after how long a read counts half.
 	trackHalf = int64(time.Minute)
+
+	// trackSweep is how often room is made among the keys served stale.
+	trackSweep = int64(time.Second)
 )
 
-func newTrack(keep int) *track {
+func newTrack(keep int, stays func(key string) bool) *track {
 	if keep == 0 {
 		return nil
 	}
+	room := trackRoom * keep
 	return &track{
-		keep: keep, hot: make(map[string]uint64), halved: Clock(),
-		aged: make(map[string]int64), source: make(map[string]Source), order: make([]string, 16*trackRoom*keep),
+		keep: keep, stays: stays, halved: Clock(),
+		hot: newRanking(room), aged: newRanking(room),
+		source: make(map[string]Source), order: make([]string, 16*room),
 	}
 }
 
@@ -59,52 +67,93 @@ func (t *track) touch(key string) {
 		return // a sample that is missing says as little as one more
 	}
 	defer t.mu.Unlock()
-	if now-t.halved > trackHalf {
-		t.halved = now
-		for k, n := range t.hot {
-			if n /= 2; n == 0 {
-				delete(t.hot, k)
-			} else {
-				t.hot[k] = n
-			}
-		}
+	t.fadeLocked(now)
+	switch r := t.hot.byKey[key]; {
+	case r != nil:
+		t.hot.rank(r, r.by+1)
+	case t.hot.full():
+		least := t.hot.first()
+		t.hot.replace(least, key, least.by+1) // its count may be too high now, never too low
+	default:
+		t.hot.add(key, 1)
 	}
-	n, known := t.hot[key]
-	if !known && len(t.hot) >= trackRoom*t.keep {
-		least, found := "", false
-		for k, m := range t.hot {
-			if !found || m < n {
-				least, n, found = k, m, true
-			}
-		}
-		delete(t.hot, least) // the newcomer takes over its count: it may be too high, never too low
-	}
-	t.hot[key] = n + 1
 }
 
-// stale notes that a value loaded at that instant was served stale.
-func (t *track) stale(key string, loaded int64) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if _, known := t.aged[key]; !known && len(t.aged) >= trackRoom*t.keep {
-		youngest, at, found := "", int64(0), false
-		for k, l := range t.aged {
-			if !found || l > at {
-				youngest, at, found = k, l, true
-			}
+// fadeLocked halves the counts of reads once for each trackHalf that has gone by.
+func (t *track) fadeLocked(now int64) {
+	for ; now-t.halved >= trackHalf; t.halved += trackHalf {
+		t.past = (t.past + trackHalf) / 2
+		for _, r := range t.hot.heap {
+			r.by /= 2 // it still is a heap
 		}
-		if at <= loaded {
+		for len(t.hot.heap) > 0 && t.hot.first().by == 0 {
+			t.hot.remove(t.hot.first())
+		}
+		if len(t.hot.heap) == 0 { // nothing to halve for longer
+			t.past, t.halved = trackHalf, now
 			return
 		}
-		delete(t.aged, youngest)
 	}
-	t.aged[key] = loaded
 }
 
-// brought notes where the value of a key came from.
+// stale notes that a value, loaded and of no use from those instants on, was
+// served stale.
+func (t *track) stale(key string, loaded, dead int64) {
+	if !t.noteStale(key, loaded, dead) && t.maySweep() {
+		t.stillStale()
+		t.noteStale(key, loaded, dead)
+	}
+}
+
+// noteStale reports false when there is no room for a value as young.
+func (t *track) noteStale(key string, loaded, dead int64) bool {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	r := t.aged.byKey[key]
+	switch {
+	case r != nil:
+		t.aged.rank(r, -loaded)
+	case !t.aged.full():
+		r = t.aged.add(key, -loaded)
+	case -t.aged.first().by > loaded:
+		r = t.aged.first()
+		t.aged.replace(r, key, -loaded)
+	default:
+		return false
+	}
+	r.until = dead
+	return true
+}
+
+// maySweep reports whether it is time to look for keys that need no room any
+// more: old ones that nobody reads would keep out those of the next outage.
+func (t *track) maySweep() bool {
+	now := Clock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if now-t.swept < trackSweep {
+		return false
+	}
+	t.swept = now
+	return true
+}
+
+// fresh forgets that a value loaded at that instant was served stale.
+func (t *track) fresh(key string, loaded int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if r := t.aged.byKey[key]; r != nil && -r.by == loaded {
+		t.aged.remove(r)
+	}
+}
+
+// brought notes where the value of a key came from, which is stored now.
 func (t *track) brought(key string, from Source) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if r := t.aged.byKey[key]; r != nil {
+		t.aged.remove(r)
+	}
 	if _, known := t.source[key]; !known {
 		if old := t.order[t.next]; old != "" {
 			delete(t.source, old)
@@ -113,6 +162,13 @@ func (t *track) brought(key string, from Source) {
 		t.next = (t.next + 1) % len(t.order)
 	}
 	t.source[key] = from
+}
+
+// brought is track.brought, where there is one.
+func (c *Cache[K, V]) brought(key string, from Source) {
+	if c.track != nil {
+		c.track.brought(key, from)
+	}
 }
 
 func (t *track) sourceOf(key string) Source {
@@ -160,45 +216,67 @@ func (c *Cache[K, V]) HotKeys() []HotKey {
 }
 
 func (t *track) hottest() []HotKey {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	// Counts halve every minute: what is read evenly stands between one and two
-	// minutes of reads.
-	span := time.Duration(trackHalf + Clock() - t.halved).Seconds()
-	keys := make([]HotKey, 0, len(t.hot))
-	for k, n := range t.hot {
-		keys = append(keys, HotKey{k, float64(n) * trackSample / span})
-	}
+	keys := t.hotKeys()
 	slices.SortFunc(keys, func(a, b HotKey) int { return cmp.Or(cmp.Compare(b.Reads, a.Reads), cmp.Compare(a.Key, b.Key)) })
 	return keys[:min(len(keys), t.keep)]
 }
 
+func (t *track) hotKeys() []HotKey {
+	now := Clock()
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.fadeLocked(now)
+	seconds := max(time.Second, time.Duration(t.past+now-t.halved)).Seconds()
+	keys := make([]HotKey, 0, len(t.hot.heap))
+	for _, r := range t.hot.heap {
+		keys = append(keys, HotKey{r.key, float64(r.by) * trackSample / seconds})
+	}
+	return keys
+}
+
 // StaleKeys returns up to Config.Track of the keys whose values, served stale,
-// are the oldest and have not been reloaded, the oldest first; nil without
+// are the oldest and have not been replaced, the oldest first; nil without
 // Track.
 func (c *Cache[K, V]) StaleKeys() []StaleKey {
 	if c.track == nil {
 		return nil
 	}
-	now := Clock()
-	return c.track.oldest(now, func(key string) bool {
-		e := c.local.Get(key)
-		return c.lone || e != nil && now >= e.Fresh
-	})
+	return c.track.oldest()
 }
 
-// oldest drops the keys that are not stale any more.
-func (t *track) oldest(now int64, still func(key string) bool) []StaleKey {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	keys := make([]StaleKey, 0, len(t.aged))
-	for k, loaded := range t.aged {
-		if !still(k) {
-			delete(t.aged, k)
-			continue
-		}
-		keys = append(keys, StaleKey{k, time.Duration(now - loaded)})
+// staysStale is track.stays. Without a local tier nobody knows before the next
+// read.
+func (c *Cache[K, V]) staysStale(key string) bool {
+	if c.lone {
+		return true
 	}
+	e := c.local.Get(key)
+	return e != nil && Clock() >= e.Fresh
+}
+
+func (t *track) oldest() []StaleKey {
+	keys := t.stillStale()
 	slices.SortFunc(keys, func(a, b StaleKey) int { return cmp.Or(cmp.Compare(b.Age, a.Age), cmp.Compare(a.Key, b.Key)) })
 	return keys[:min(len(keys), t.keep)]
+}
+
+// stillStale forgets the keys that are not stale any more, and returns the
+// others.
+func (t *track) stillStale() []StaleKey {
+	now := Clock()
+	t.mu.Lock()
+	all := make([]ranked, 0, len(t.aged.heap))
+	for _, r := range t.aged.heap {
+		all = append(all, *r)
+	}
+	t.mu.Unlock()
+	keys := make([]StaleKey, 0, len(all))
+	for _, r := range all {
+		if now < r.until && t.stays(r.key) {
+			keys = append(keys, StaleKey{r.key, time.Duration(now + r.by)})
+		} else {
+			t.fresh(r.key, -r.by)
+		}
+	}
+	return keys
 }

@@ -21,6 +21,7 @@ type read[K comparable, V any] struct {
 
 	result Result[V] // without Age
 	loaded int64     // when the load behind the result began, on Clock
+	dead   int64     // with a stale result: when it is of no use any more
 	err    error
 }
 
@@ -137,7 +138,7 @@ func (c *Cache[K, V]) answer(r *read[K, V], e *Entry[V], status Status, tier str
 	case StatusNegative:
 		r.err = err
 	case StatusStale:
-		r.result.Err = err
+		r.result.Err, r.dead = err, deadAt(&c.rules, e)
 		fallthrough
 	default:
 		r.result.Value = c.own(e.Value)

@@ -137,12 +137,10 @@ func (c *Cache[K, V]) set(ctx context.Context, keys []K, value func(i int) V) er
 	ws, err := c.overwrite(keys, true, func(i int, w *write[K, V]) {
 		if keep[i] {
 			w.entry = entries[i]
-			if c.track != nil {
-				c.track.brought(w.str, SourceSet)
-			}
 			local := w.entry
 			limitLocal(&c.rules, &local, Clock())
 			c.local.Set(w.str, local)
+			c.brought(w.str, SourceSet)
 		} else {
 			c.local.Delete(w.str)
 		}
