@@ -61,6 +61,7 @@ type settings struct {
 	seed     uint64
 	redis    string
 	json     bool
+	report   string // a file; "": none
 	serve    bool
 	addr     string
 
@@ -110,6 +111,11 @@ func (set settings) runNight(ctx context.Context, srv redisd.Server, stdout, std
 	rep, err := playNight(ctx, set, srv, out)
 	if err != nil || ctx.Err() != nil {
 		return exitOf(ctx, err, stderr)
+	}
+	if set.report != "" {
+		if err := writePage(set.report, rep, rep.recording); err != nil {
+			return exitOf(ctx, err, stderr)
+		}
 	}
 	if set.json {
 		err = rep.writeJSON(stdout)
@@ -170,8 +176,8 @@ func parse(args []string) (settings, error) {
 		return set, fmt.Errorf("-duration must be %v to 1h, not %v", minDuration, set.duration)
 	case set.rate < minRate || set.rate > maxRate:
 		return set, fmt.Errorf("-rate must be %d to %d, not %d", minRate, maxRate, set.rate)
-	case set.serve && set.json:
-		return set, errors.New("-json is for the report of the night: -serve has none")
+	case set.serve && (set.json || set.report != ""):
+		return set, errors.New("-json and -report are for the report of the night: -serve has none")
 	}
 	if set.addr == "" {
 		if set.addr = "127.0.0.1:0"; set.serve {
@@ -188,6 +194,7 @@ func (set *settings) flags() *flag.FlagSet {
 	fs.Uint64Var(&set.seed, "seed", 1, "seed of what the viewers ask for")
 	fs.StringVar(&set.redis, "redis", "", "use the Redis 7.0 or newer at this `address` (host:port) instead of an embedded one, or\na cluster at some of its nodes' (host:port,host:port,...); for the failover it is only\ncut off; its keys have playback-* in their names and expire by themselves")
 	fs.BoolVar(&set.json, "json", false, "print the report as one JSON document, and the progress to stderr")
+	fs.StringVar(&set.report, "report", "", "write graphs of the night to this `file`, a page of HTML")
 	fs.BoolVar(&set.serve, "serve", false, "only serve, until interrupted")
 	fs.StringVar(&set.addr, "addr", "", "`address` (host:port) of the API (default a free port of 127.0.0.1; -serve: "+defaultAddr+")")
 	return fs

@@ -15,11 +15,12 @@ import (
 
 // night is a night that is being played.
 type night struct {
-	set     settings
-	times   times
-	stage   *stage
-	players *players
-	show    *progress
+	set       settings
+	times     times
+	stage     *stage
+	players   *players
+	show      *progress
+	recording *recording
 
 	now    *act
 	counts *counts // of the act
@@ -54,18 +55,23 @@ func playOn(ctx context.Context, set settings, srv redisd.Server, show *progress
 	if err != nil {
 		return nil, err
 	}
-	n := &night{set: set, times: newTimes(set), stage: s, players: newPlayers(s.url, set), show: show}
+	n := &night{set: set, times: newTimes(set), stage: s, players: newPlayers(s.url, set), show: show, recording: record(s.platform, set.duration)}
 	defer func() {
+		n.recording.stop()
 		n.players.close()
 		err = errors.Join(err, s.close())
 	}()
+	show.watchAt(s.url)
 	for i := range acts {
 		if n.play(ctx, &acts[i]); ctx.Err() != nil {
 			return nil, nil
 		}
 	}
 	n.restored = n.awaitEverything(ctx)
-	return newReport(n, srv), errors.Join(n.errs...)
+	n.recording.stop()
+	rep = newReport(n, srv)
+	rep.recording = n.recording
+	return rep, errors.Join(n.errs...)
 }
 
 // leaked waits for goroutines that are about to end, and returns how many more
@@ -85,6 +91,7 @@ func (n *night) play(ctx context.Context, a *act) {
 	n.players.counts = n.counts
 	before := n.measure()
 	n.show.begins(n)
+	n.recording.begins(a.name)
 	if a.begin != nil {
 		a.begin(n)
 	}

@@ -56,6 +56,11 @@ func (p *progress) begins(n *night) {
 	p.live.Printf("%3.0fs  %-17s %s", p.elapsed(), n.now.name, n.now.story)
 }
 
+// watchAt tells where the night can be watched.
+func (p *progress) watchAt(url string) {
+	p.live.Printf("Watch it at %s/debug/dewar/, scrape %s/metrics\n", url, url)
+}
+
 // stop ends the display and leaves room for the report.
 func (p *progress) stop() {
 	p.live.Stop()

@@ -34,6 +34,8 @@ type report struct {
 	Cold      string                   `json:"cold,omitempty"` // what could not be had before kick-off
 	Leaked    int                      `json:"goroutines_left"`
 
+	recording *recording
+
 	Claims []claim `json:"claims"`
 	OK     bool    `json:"ok"`
 }

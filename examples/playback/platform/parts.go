@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/console"
 	"github.com/dewarcache/dewar/examples/playback/wire"
 )
 
@@ -22,6 +23,7 @@ type part interface {
 	warm(ctx context.Context, ids []string) error
 
 	stats() dewar.Stats
+	watched() console.Part
 	close() error
 }
 
@@ -41,9 +43,10 @@ type cachedPart[V any] struct {
 	each bool                          // the service takes one key in a call
 }
 
-func (p *cachedPart[V]) name() wire.Part    { return p.part }
-func (p *cachedPart[V]) stats() dewar.Stats { return p.cache.Stats() }
-func (p *cachedPart[V]) close() error       { return p.cache.Close() }
+func (p *cachedPart[V]) name() wire.Part       { return p.part }
+func (p *cachedPart[V]) stats() dewar.Stats    { return p.cache.Stats() }
+func (p *cachedPart[V]) watched() console.Part { return p.cache }
+func (p *cachedPart[V]) close() error          { return p.cache.Close() }
 
 func (p *cachedPart[V]) read(ctx context.Context, titles []*wire.Title) reading {
 	if p.patience > 0 {

@@ -18,7 +18,9 @@ import (
 	"time"
 
 	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/console"
 	"github.com/dewarcache/dewar/defconhttp"
+	"github.com/dewarcache/dewar/examples/internal/expose"
 	"github.com/dewarcache/dewar/examples/playback/wire"
 	"github.com/redis/go-redis/v9"
 )
@@ -107,6 +109,13 @@ func (p *Platform) routes() http.Handler {
 	mux.HandleFunc("GET /healthz", p.healthz)
 	mux.HandleFunc("GET /stats", p.showStats)
 	mux.Handle("/defcon", defconhttp.Handler(p.dial)) // GET shows, PUT turns
+	var watched []console.Part
+	var scraped []expose.Cache
+	for _, c := range p.Caches() {
+		watched, scraped = append(watched, c), append(scraped, c)
+	}
+	mux.Handle("/debug/dewar/", console.Handler(watched...))
+	mux.Handle("GET /metrics", expose.Handler(scraped...))
 	mux.Handle("GET /rollout", &p.rollout)
 	mux.Handle("PUT /rollout", &p.rollout)
 	return mux
@@ -117,6 +126,14 @@ func (p *Platform) Handler() http.Handler { return p.handler }
 
 // Dial is the DEFCON dial of all caches.
 func (p *Platform) Dial() *dewar.Defcon { return p.dial }
+
+// Caches are those of the parts of an answer.
+func (p *Platform) Caches() (caches []console.Part) {
+	for _, part := range p.parts {
+		caches = append(caches, part.watched())
+	}
+	return caches
+}
 
 // Rollout is the flag that moves viewers to the new path.
 func (p *Platform) Rollout() *Rollout { return &p.rollout }
