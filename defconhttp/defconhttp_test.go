@@ -1,4 +1,4 @@
-package dewar_test
+package defconhttp_test
 
 import (
 	"bytes"
@@ -12,12 +12,13 @@ import (
 	"time"
 
 	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/defconhttp"
 )
 
 // dialServer serves a dial over HTTP.
 func dialServer(t *testing.T) (*dewar.Defcon, *httptest.Server) {
 	dial := new(dewar.Defcon)
-	srv := httptest.NewServer(dial)
+	srv := httptest.NewServer(defconhttp.Handler(dial))
 	t.Cleanup(srv.Close)
 	return dial, srv
 }
