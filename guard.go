@@ -25,8 +25,10 @@ type Guard struct {
 	MaxBackground int
 
 	// QueueTimeout is how long a load waits for a slot and its turn before it
-	// is refused with ErrOverloaded, or answered with a stale value. Defaults
-	// to 1s.
+	// is refused with ErrOverloaded, or answered with a stale value. Slots go
+	// to who came first, until that one has waited for a tenth of this: then
+	// to who came last, whose reader is the most likely to be still there.
+	// Defaults to 1s.
 	QueueTimeout time.Duration
 
 	// LoadsPerSecond is how many calls of the origin may begin in a second.
@@ -47,8 +49,8 @@ type Origin struct {
 	guard    Guard // with defaults
 	problems error // of the guard; New of a cache tells
 
-	// A background call holds an element of both.
-	slots, background chan struct{}
+	slots      *slots
+	background chan struct{} // each background call holds an element, and a slot
 
 	queued  atomic.Int64  // loads waiting for a slot
 	limit   *rate.Limiter // nil: unlimited
@@ -78,7 +80,7 @@ func newOrigin(name string, g Guard, breaks bool) *Origin {
 	g.QueueTimeout = cmp.Or(g.QueueTimeout, time.Second)
 	o := &Origin{
 		name: name, guard: g,
-		slots:      make(chan struct{}, g.MaxConcurrent),
+		slots:      newSlots(g.MaxConcurrent, g.QueueTimeout),
 		background: make(chan struct{}, g.MaxBackground),
 		sparing:    make(chan struct{}, 1),
 	}
@@ -118,7 +120,11 @@ type OriginStats struct {
 
 // Stats returns a snapshot.
 func (o *Origin) Stats() OriginStats {
-	s := OriginStats{Name: o.name, Calls: len(o.slots), Slots: cap(o.slots), Queued: int(o.queued.Load())}
+	s := OriginStats{Name: o.name}
+	if o.problems != nil {
+		return s
+	}
+	s.Calls, s.Slots, s.Queued = o.slots.inUse(), o.slots.max, int(o.queued.Load())
 	if o.breaker != nil {
 		s.Breaker = o.breaker.state()
 	}
@@ -185,23 +191,12 @@ func (o *Origin) turn(ctx context.Context, until int64) error {
 }
 
 func (o *Origin) slot(ctx context.Context, until int64) error {
-	select {
-	case o.slots <- struct{}{}:
+	if o.slots.take() {
 		return nil
-	default:
 	}
 	o.queued.Add(1)
 	defer o.queued.Add(-1)
-	timer := time.NewTimer(time.Duration(until - Clock()))
-	defer timer.Stop()
-	select {
-	case o.slots <- struct{}{}:
-		return nil
-	case <-timer.C:
-		return ErrOverloaded
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
+	return o.slots.wait(ctx, until, false)
 }
 
 // admitBackground waits for a slot, and for a turn to spare, for as long as ctx
@@ -218,14 +213,12 @@ func (o *Origin) admitBackground(ctx context.Context) (permit, error) {
 		<-o.background
 		return permit{}, context.Cause(ctx)
 	}
-	select {
-	case o.slots <- struct{}{}:
-		return p, nil
-	case <-ctx.Done():
+	if err := o.slots.wait(ctx, math.MaxInt64, true); err != nil {
 		p.turnOver()
 		<-o.background
-		return permit{}, context.Cause(ctx)
+		return permit{}, err
 	}
+	return p, nil
 }
 
 // spare waits until there is a turn that readers and other background calls
@@ -316,7 +309,7 @@ func (p *permit) release() {
 		return
 	}
 	p.turnOver()
-	<-p.o.slots
+	p.o.slots.giveBack()
 	if p.background {
 		<-p.o.background
 	}

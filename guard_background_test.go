@@ -90,29 +90,58 @@ func TestPreloadGoesAsFastAsTheRateLimitAndFailsNoKey(t *testing.T) {
 }
 
 func TestBackgroundLoadsTakeNoTurnOfAReader(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		o := newOrigin(0)
-		cfg := localOnly(o)
-		cfg.Guard.LoadsPerSecond = 10
-		cfg.Guard.QueueTimeout = 150 * time.Millisecond
-		c := open(t, cfg)
-		preloaded := make(chan error)
-		go func() { preloaded <- preload(c, keys(300)) }()
-		time.Sleep(5 * time.Second)
-		// As many readers as there are turns for: the background load has to
-		// wait, and no reader is refused for it.
-		for i := range 50 {
-			begun := time.Now()
-			mustGet(t, c, fmt.Sprint("reader", i), fmt.Sprintf("reader%d#1", i))
-			if waited := time.Since(begun); waited > 150*time.Millisecond {
-				t.Errorf("reader %d waited %v", i, waited)
-			}
-			time.Sleep(100*time.Millisecond - time.Since(begun))
+	for name, bucket := range map[string]bool{"Preload": false, "bucket": true} {
+		for tier, tiers := range tierings() {
+			t.Run(name+", "+tier, func(t *testing.T) {
+				synctest.Test(t, func(t *testing.T) {
+					o := newOrigin(0)
+					cfg := localOnly(o)
+					cfg.TTL, cfg.Warm.Ahead = time.Hour, 0.5
+					tiers(&cfg)
+					ks := keys(100)
+					cfg.Origin = dewar.NewOrigin("limited", dewar.Guard{LoadsPerSecond: 10, QueueTimeout: 150 * time.Millisecond})
+					c := open(t, cfg)
+					if bucket {
+						if err := preload(c, ks); err != nil {
+							t.Fatal(err)
+						}
+						time.Sleep(35 * time.Minute) // all are due
+					}
+					before := len(o.asked())
+					done := make(chan error, 1)
+					go func() {
+						if !bucket {
+							done <- preload(c, ks)
+							return
+						}
+						_, err := c.GetMany(t.Context(), ks)
+						done <- err
+					}()
+					time.Sleep(time.Second)
+					if s := c.Stats().Origin; s.Calls > 1 {
+						t.Errorf("%d slots are held by who waits for a turn", s.Calls)
+					}
+					// As many readers as there are turns for: none is refused, and
+					// what waits in the background goes on waiting.
+					for i := range 50 {
+						begun := time.Now()
+						mustGet(t, c, fmt.Sprint("reader", i), fmt.Sprintf("reader%d#1", i))
+						if waited := time.Since(begun); waited > 175*time.Millisecond { // its turn, and the remote tier
+							t.Errorf("reader %d waited %v", i, waited)
+						}
+						time.Sleep(100*time.Millisecond - time.Since(begun))
+					}
+					time.Sleep(10 * time.Second)
+					if err := <-done; err != nil {
+						t.Error(err)
+					}
+					if n := len(o.asked()) - before; n != 150 {
+						t.Errorf("%d calls; want 50 readers' and 100 in the background", n)
+					}
+				})
+			})
 		}
-		if err := <-preloaded; err != nil {
-			t.Error(err)
-		}
-	})
+	}
 }
 
 // Its due time is over, but there is time until the entry is stale.

@@ -248,3 +248,66 @@ func TestAColdHerdOfDistinctKeysNeverExceedsTheBulkhead(t *testing.T) {
 		}
 	}
 }
+
+// Readers whose own deadline is earlier than the end of the queue: a slot must
+// not go to those who have left by the time they are answered.
+func TestGoodputHoldsForReadersLessPatientThanTheQueue(t *testing.T) {
+	const queue = time.Second
+	for _, patience := range []time.Duration{200 * time.Millisecond, 500 * time.Millisecond, queue + capacityTook/2} {
+		t.Run(patience.String(), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				w := &weak{fails: true}
+				c := open(t, guarded(w, dewar.Guard{MaxConcurrent: capacityCalls, QueueTimeout: queue}))
+				s := overload(t, patience, func(ctx context.Context, k string) error { _, err := c.Get(ctx, k); return err })
+				if s.goodput() < 0.9 || s.p99() > patience {
+					t.Errorf("goodput %.3f, p99 %v; %d left, %d refused", s.goodput(), s.p99(), s.left, s.refused)
+				}
+			})
+		})
+	}
+}
+
+// A burst that there is time for is served in the order in which it came.
+func TestWhoCameFirstIsNextAsLongAsNobodyHasWaitedForLong(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrigin(5 * time.Millisecond)
+		cfg := localOnly(o)
+		cfg.Guard.MaxConcurrent = 1
+		c := open(t, cfg)
+		var wg sync.WaitGroup
+		ks := keys(20) // 100 ms
+		for _, k := range ks {
+			wg.Go(func() { mustGet(t, c, k, k+"#1") })
+			synctest.Wait()
+		}
+		wg.Wait()
+		for i, call := range o.asked() {
+			if call.keys[0] != ks[i] {
+				t.Errorf("call %d is for %s", i, call.keys[0])
+			}
+		}
+	})
+}
+
+// Under a standing overload by readers, refreshes keep their share.
+func TestAnOverloadOfReadersDoesNotStopBackgroundLoads(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		w := &weak{fails: true}
+		c := open(t, guarded(w, dewar.Guard{MaxConcurrent: capacityCalls, MaxBackground: 2, QueueTimeout: 500 * time.Millisecond}))
+		done := make(chan error, 1)
+		go func() { done <- preload(c, keys(40)) }() // 2 s, were there no readers
+		s := overload(t, 200*time.Millisecond, func(ctx context.Context, k string) error { _, err := c.Get(ctx, k); return err })
+		select {
+		case err := <-done:
+			if err != nil {
+				t.Error(err)
+			}
+		default:
+			t.Errorf("%d of 40 keys after %v", c.Stats().Refreshed, overloadFor)
+			<-done
+		}
+		if s.goodput() < 0.75 {
+			t.Errorf("goodput %.3f", s.goodput())
+		}
+	})
+}

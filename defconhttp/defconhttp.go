@@ -81,7 +81,11 @@ func (h handler) put(w http.ResponseWriter, r *http.Request) (status int, err er
 	var turn dialTurn
 	dec := json.NewDecoder(bytes.NewReader(body))
 	dec.DisallowUnknownFields()
-	if err := dec.Decode(&turn); err != nil {
+	err = dec.Decode(&turn)
+	if err == nil && dec.Decode(new(json.RawMessage)) != io.EOF {
+		err = errors.New("there is more behind it")
+	}
+	if err != nil {
 		return http.StatusBadRequest, fmt.Errorf(`dewar: PUT wants {"level":1..5,"who":"...","why":"..."}: %w`, err)
 	}
 	level, err := dewar.ParseLevel(strings.Trim(string(turn.Level), `"`))

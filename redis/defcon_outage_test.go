@@ -54,7 +54,7 @@ func TestLogIsNotToldOfEveryRoundTripThatIsLost(t *testing.T) {
 		var rounds atomic.Int32
 		refuse := refuses("ERR not now", "GETRANGE")
 		r.before(func(c *server.Peer, cmd string, args ...string) bool {
-			return rounds.Add(1)%toldAfter != 0 && refuse(c, cmd, args...)
+			return rounds.Add(1)%3 != 0 && refuse(c, cmd, args...)
 		})
 		time.Sleep(time.Minute)
 		r.before(nil)
@@ -506,6 +506,9 @@ func TestCloseTellsOfATurnThatTheFleetHasNotHeardOf(t *testing.T) {
 					t.Errorf("%d commands after Close", n)
 				}
 				allAt(t, dewar.Degraded, "carl", one)
+				if own := one.fleet.own; own != nil && own.Who == "carl" {
+					t.Error("it is still told of turns")
+				}
 				r.FlushAll() // of what hung and was carried out since
 				if c.level != 5 {
 					return

@@ -7,6 +7,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/alicebob/miniredis/v2/server"
 	"github.com/dewarcache/dewar"
 	"github.com/redis/go-redis/v9"
 )
@@ -175,6 +176,25 @@ func TestWhatIsNoLevelIsLeftAloneUntilSomebodyTurnsADial(t *testing.T) {
 			})
 		})
 	}
+}
+
+func TestPuttingBackOverwritesNothing(t *testing.T) {
+	inBubble(t, func(t *testing.T, r *pipeRedis) {
+		one := joined(t, r.client(t))
+		one.by(t, dewar.Protect, "anna", "")
+		time.Sleep(time.Second)
+		r.before(func(_ *server.Peer, cmd string, _ ...string) bool {
+			if cmd == "EVAL" {
+				r.Set(one.fleet.key, "another program's") // since it was found to be gone
+			}
+			return false
+		})
+		r.FlushAll()
+		time.Sleep(time.Second)
+		if now, _ := r.Get(one.fleet.key); now != "another program's" {
+			t.Errorf("%q", now)
+		}
+	})
 }
 
 // As other programs may do: one command, with the time as the revision.
