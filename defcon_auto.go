@@ -146,13 +146,13 @@ func (d *Defcon) Follow(ctx context.Context, every time.Duration, flag func(cont
 	said, failing := Level(0), false
 	for {
 		level, err := askFlag(ctx, every, flag)
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
 		if err == nil && level != said {
 			if err = d.Turn(Turn{To: level, Who: "flag", Via: ViaFlag}); err == nil {
 				said = level
 			}
-		}
-		if ctx.Err() != nil {
-			return ctx.Err()
 		}
 		switch {
 		case err != nil && !failing:
