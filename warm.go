@@ -168,8 +168,7 @@ func (b *bucket[K, V]) load(keys []dueKey[K], s permit) {
 	keys = b.admitted(keys)
 	fs := c.claimAll(keys, false)
 	if c.hopeless() != nil { // another process may have reloaded them all the same
-		c.allowed(c.consult(fs))
-		return
+		fs = c.allowed(c.consult(fs))
 	}
 	rest := c.leaseRefresh(fs)
 	c.count.add(countRefreshed, len(rest))
