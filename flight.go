@@ -1,7 +1,6 @@
 package dewar
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 )
@@ -42,7 +41,7 @@ type flight[K comparable, V any] struct {
 	revoked  bool          // the origin took back what fence names: the key is marked until that is gone
 	done     chan struct{} // closed when over; nil while nobody waits
 
-	joined []context.Context // of readers that joined, at most maxJoined; none unless Trace.Load is there
+	joined []*need // of readers that joined, at most maxJoined; none unless Trace.Load is there
 
 	// copy is what the remote tier has and this flight is to replace: stale, or
 	// due. copyFound is closed when it is set; nil where nobody waits for it.
