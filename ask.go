@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"runtime/debug"
+	"slices"
 	"sync/atomic"
 	"time"
 )
@@ -145,7 +146,9 @@ func (a *asked[K, V]) call(call func(ctx context.Context, begun int64) error, re
 	}
 	var loaded func(LoadInfo)
 	if c.trace.Load != nil {
-		ctx, loaded = c.trace.Load(ctx, info)
+		if ctx, loaded = c.trace.Load(ctx, info); ctx == nil {
+			ctx = a.ctx // the loader is not to pay for the hook's mistake
+		}
 	}
 	err = ErrLoaderExited
 	defer func() {
@@ -170,15 +173,29 @@ func (a *asked[K, V]) call(call func(ctx context.Context, begun int64) error, re
 	return causeOf(a.ctx, call(ctx, a.begun))
 }
 
-// waiters are the contexts of those who wait for the call beside the one that
-// caused it.
-func (a *asked[K, V]) waiters() (all []context.Context) {
-	for _, f := range a.fs {
-		f.shard.mu.Lock()
-		all = append(all, f.joined...)
-		f.shard.mu.Unlock()
+// waiters are the contexts of those who wait for the call beside the one whose
+// context it began with: who has joined one of its flights, or started another.
+func (a *asked[K, V]) waiters() []context.Context {
+	var waiting []*need
+	add := func(n *need) {
+		if n != a.fs[0].need && n.caller != nil && len(waiting) < maxJoined && !slices.Contains(waiting, n) {
+			waiting = append(waiting, n)
+		}
 	}
-	return all[:min(len(all), maxJoined)]
+	for _, f := range a.fs {
+		add(f.need)
+		f.shard.mu.Lock()
+		joined := f.joined
+		f.shard.mu.Unlock()
+		for _, n := range joined {
+			add(n)
+		}
+	}
+	contexts := make([]context.Context, len(waiting))
+	for i, n := range waiting {
+		contexts[i] = n.caller
+	}
+	return contexts
 }
 
 // again reports whether the call that ended with err is to be made once more,

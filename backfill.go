@@ -145,15 +145,16 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 	ctx, cancel := context.WithTimeout(c.write, c.cfg.Flight.Timeout)
 	defer cancel()
 	fills := make([]Fill[V], 0, len(batch))
-	lapses := make([]int64, 0, len(batch)) // of fills
+	queued := make([]*remoteWrite[V], 0, len(batch)) // of fills
 	var releases []Fill[V]
 	var marked []int // of releases
-	for _, w := range batch {
+	for i := range batch {
+		w := &batch[i]
 		if w.refresh != (Fence{}) {
 			releases = append(releases, Fill[V]{Key: w.fill.Key, Fence: w.refresh, Refresh: true})
 		}
 		if !w.release {
-			fills, lapses = append(fills, w.fill), append(lapses, w.lapse)
+			fills, queued = append(fills, w.fill), append(queued, w)
 			continue
 		}
 		if w.marked {
@@ -162,21 +163,21 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 		releases = append(releases, w.fill)
 	}
 	if len(fills) > 0 {
-		begun := Clock()
-		c.remote.Fill(ctx, fills)
-		c.seen.fillTime.seeTime(time.Duration(Clock() - begun))
+		c.fillRemote(ctx, fills)
 	}
-	refused := 0
+	refused, now := 0, Clock()
 	for i, f := range fills {
 		switch {
+		case f.Err == nil:
+			c.seen.backfillDelay.seeTime(time.Duration(now - queued[i].queued))
 		case errors.Is(f.Err, ErrFenced):
 			refused++
 			// Not where the old value has merely reached its end meanwhile.
-			if lapse := lapses[i]; lapse == 0 || Clock() < lapse {
+			if lapse := queued[i].lapse; lapse == 0 || now < lapse {
 				c.table.forget(f.Key, f.Entry.Loaded)
 				c.pins.poke(f.Key)
 			}
-		case f.Err != nil:
+		default:
 			failed, last = failed+1, f.Err
 		}
 		if errors.Is(f.Err, ErrUnencodable) {
@@ -196,16 +197,19 @@ func (b *backfill[K, V]) write(batch []remoteWrite[V]) (failed int, last error) 
 	c.count.add(countFilled, len(fills)-refused-failed)
 	c.count.add(countFillsRefused, refused)
 	c.count.add(countWritesFailed, failed)
-	now := Clock()
 	for _, w := range batch {
-		if !w.release {
-			c.seen.backfillDelay.seeTime(time.Duration(now - w.queued))
-		}
 		if w.done != nil {
 			w.done()
 		}
 	}
 	return failed, last
+}
+
+// fillRemote makes one round trip that writes.
+func (c *Cache[K, V]) fillRemote(ctx context.Context, fills []Fill[V]) {
+	begun := Clock()
+	c.remote.Fill(ctx, fills)
+	c.seen.fillTime.seeTime(time.Duration(Clock() - begun))
 }
 
 func (b *backfill[K, V]) failLocked(n int, err error) {

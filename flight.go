@@ -1,7 +1,6 @@
 package dewar
 
 import (
-	"context"
 	"sync/atomic"
 	"time"
 )
@@ -43,7 +42,7 @@ type flight[K comparable, V any] struct {
 	done     chan struct{} // closed when over; nil while nobody waits
 	found    chan struct{} // closed when copy is set; nil while nobody waits for that
 
-	joined []context.Context // of readers that joined, at most maxJoined; none unless Trace.Load is there
+	joined []*need // of readers that joined, at most maxJoined; none unless Trace.Load is there
 
 	// copy is what the remote tier has and this flight is to replace: stale, or
 	// due.

@@ -32,7 +32,7 @@ type Inspection struct {
 	Loading  bool          // a flight is under way
 	Pinned   bool          // KeepWarm
 	Due      bool          // waiting in the bucket, or being refreshed from it
-	Pending  bool          // a write of the key is not confirmed by the remote tier
+	Pending  bool          // a write of the key, or of all keys, is not confirmed by the remote tier
 	Resting  time.Duration // for how long the origin is not asked, since it failed
 	RestsFor error         // how it failed
 }
@@ -127,7 +127,7 @@ func (t *table[K, V]) inspect(key string, now int64, in *Inspection) {
 	defer s.mu.Unlock()
 	f := s.flights[key]
 	in.Loading = f != nil && !f.settled
-	in.Pending = s.marks[key].writes > 0
+	in.Pending = t.markedLocked(s, key)
 	if fail := s.failing[key]; fail.until > now {
 		in.Resting, in.RestsFor = time.Duration(fail.until-now), fail.err
 	}
@@ -149,12 +149,16 @@ const (
 var ErrNoKey = errors.New("dewar: set Config.ParseKey: the key cannot be made of its string")
 
 // Operate does to a key, given as the tiers know it, what the method of that
-// name does. The errors are that method's, ErrNoKey, and ErrClosed.
+// name does. The errors are that method's, ErrClosed, ErrNoKey, and that of a
+// string which is no key's.
 func (c *Cache[K, V]) Operate(ctx context.Context, op Operation, key string) error {
 	if c.closed.Load() {
 		return ErrClosed // KeepWarm and LetGo have no error to say so
 	}
 	k, err := c.keys.parse(key, c.cfg.ParseKey)
+	if err == nil && c.keys.str(k) != key { // "007": it would be done to "7"
+		err = fmt.Errorf("dewar: %.80q is not how the tiers know a key", key)
+	}
 	if err != nil {
 		return err
 	}

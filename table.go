@@ -3,6 +3,7 @@ package dewar
 import (
 	"context"
 	"hash/maphash"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -165,8 +166,8 @@ func (t *table[K, V]) claim(k K, key string, seen *Entry[V], wanting *flight[K, 
 			c.entry, c.verdict, c.err = current, verdictStale, errElsewhere
 		default:
 			c.flight = f
-			if t.links && len(f.joined) < maxJoined && n != f.need {
-				f.joined = append(f.joined, n.caller)
+			if t.links && n != f.need && len(f.joined) < maxJoined && !slices.Contains(f.joined, n) {
+				f.joined = append(f.joined, n)
 			}
 		}
 		return c

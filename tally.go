@@ -12,7 +12,7 @@ import (
 // how many more keys of the call were answered on the hit path.
 func (c *Cache[K, V]) tally(ctx context.Context, rs []read[K, V], hits int) {
 	now := Clock()
-	info := ReadInfo{Keys: hits + len(rs), Hits: hits}
+	info := ReadInfo{Cache: c.cfg.Name, Keys: hits + len(rs), Hits: hits}
 	for i := range rs {
 		c.tallyOne(&rs[i], now, &info)
 	}
@@ -25,7 +25,7 @@ func (c *Cache[K, V]) tally(ctx context.Context, rs []read[K, V], hits int) {
 // tallyGet counts the read of a Get, and tells the trace of it.
 func (c *Cache[K, V]) tallyGet(ctx context.Context, r *read[K, V]) {
 	now := Clock()
-	info := ReadInfo{Keys: 1}
+	info := ReadInfo{Cache: c.cfg.Name, Keys: 1}
 	c.tallyOne(r, now, &info)
 	if c.trace.ReadDone != nil {
 		info.Took = time.Duration(now - r.now)
@@ -36,6 +36,9 @@ func (c *Cache[K, V]) tallyGet(ctx context.Context, r *read[K, V]) {
 func (c *Cache[K, V]) tallyOne(r *read[K, V], now int64, info *ReadInfo) {
 	which := countFailed
 	remote := r.result.Tier == TierRemote
+	if remote {
+		info.Remote++
+	}
 	switch r.result.Status {
 	case StatusLoaded:
 		which = countLoaded

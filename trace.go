@@ -46,17 +46,101 @@ type Trace struct {
 	// that turns it, in order and one at a time.
 	DefconTurned func(Turn)
 
-	// WriteFailed is called when a background write to the remote tier failed
-	// or was dropped for want of room, on the goroutine that noticed. Fills
-	// refused by the fence are no failures.
+	// WriteFailed is called when background writes to the remote tier failed,
+	// once for all of a round trip, and when one was dropped for want of room,
+	// on the goroutine that noticed. Fills refused by the fence are no failures.
 	WriteFailed func(err error)
+}
+
+// JoinTraces returns a Trace that calls the hooks of several, in their order;
+// what is nil is left out. Each Load gets the context that the one before has
+// returned, and what they return is called in reverse order.
+func JoinTraces(traces ...*Trace) *Trace {
+	all := new(Trace)
+	for _, t := range traces {
+		if t == nil {
+			continue
+		}
+		all.LoadStart = joinHooks(all.LoadStart, t.LoadStart)
+		all.LoadDone = joinHooks(all.LoadDone, t.LoadDone)
+		all.Load = joinLoads(all.Load, t.Load)
+		all.ReadDone = joinReads(all.ReadDone, t.ReadDone)
+		all.StaleServed = joinHooks(all.StaleServed, t.StaleServed)
+		all.RefreshDropped = joinPlain(all.RefreshDropped, t.RefreshDropped)
+		all.BreakerChanged = joinHooks(all.BreakerChanged, t.BreakerChanged)
+		all.DefconTurned = joinHooks(all.DefconTurned, t.DefconTurned)
+		all.WriteFailed = joinHooks(all.WriteFailed, t.WriteFailed)
+	}
+	return all
+}
+
+func joinHooks[A any](first, second func(A)) func(A) {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func(a A) {
+		first(a)
+		second(a)
+	}
+}
+
+func joinPlain(first, second func()) func() {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func() {
+		first()
+		second()
+	}
+}
+
+func joinReads(first, second func(context.Context, ReadInfo)) func(context.Context, ReadInfo) {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func(ctx context.Context, info ReadInfo) {
+		first(ctx, info)
+		second(ctx, info)
+	}
+}
+
+func joinLoads(first, second func(context.Context, LoadInfo) (context.Context, func(LoadInfo))) func(context.Context, LoadInfo) (context.Context, func(LoadInfo)) {
+	switch {
+	case first == nil:
+		return second
+	case second == nil:
+		return first
+	}
+	return func(ctx context.Context, info LoadInfo) (context.Context, func(LoadInfo)) {
+		outer, outerDone := first(ctx, info)
+		if outer == nil {
+			outer = ctx
+		}
+		inner, innerDone := second(outer, info)
+		if inner == nil {
+			inner = outer
+		}
+		return inner, joinHooks(innerDone, outerDone)
+	}
 }
 
 // ReadInfo tells a Trace of one call of Get or GetMany: how many of its keys
 // were answered in which way.
 type ReadInfo struct {
+	Cache string // Config.Name
+
 	Keys                                  int
 	Hits, Loaded, Stale, Negative, Failed int           // together Keys
+	Remote                                int           // of Hits, Stale and Negative: from the remote tier
 	Collapsed                             int           // of them by another call's flight
 	OldestAge                             time.Duration // of the values, those of the hit path left out
 	Took                                  time.Duration

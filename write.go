@@ -275,7 +275,7 @@ func (c *Cache[K, V]) fill(ctx context.Context, ws []*write[K, V]) (remove []*wr
 		})
 		filling = append(filling, w)
 	}
-	c.inChunks(len(fills), func(from, to int) { c.remote.Fill(ctx, fills[from:to]) })
+	c.inChunks(len(fills), func(from, to int) { c.fillRemote(ctx, fills[from:to]) })
 	var filled []*write[K, V]
 	for i, w := range filling {
 		err := fills[i].Err
