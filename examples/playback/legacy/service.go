@@ -116,7 +116,7 @@ func (s *service) work(ctx context.Context, keys int) int {
 	fault := s.fault
 	s.mu.Unlock()
 	if rand.Float64() < fault.Fail {
-		return cmp.Or(s.takes(ctx, s.usual/2), http.StatusServiceUnavailable)
+		return cmp.Or(s.takes(ctx, s.usual/2+fault.Latency), http.StatusServiceUnavailable)
 	}
 	took := s.usual/2 + time.Duration(min(rand.ExpFloat64(), 5)*float64(s.usual)/2) + time.Duration(keys)*10*time.Microsecond
 	return cmp.Or(s.takes(ctx, took+fault.Latency), http.StatusOK)

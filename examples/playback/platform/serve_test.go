@@ -122,3 +122,28 @@ func TestWarmTellsWhatIsMissing(t *testing.T) {
 		t.Errorf("%d pinned", n)
 	}
 }
+
+// A title that a viewer waits for is left to that viewer's load, and that fails:
+//
+//	viewer: asks for the stream of title-0000
+//	warm:   loads all but title-0000
+//	viewer: gets an error
+func TestWarmTellsOfWhatItHasLeftToAViewer(t *testing.T) {
+	p, s := open(t)
+	s.Break(legacy.Streams, 1, 600*time.Millisecond)
+	asked := make(chan struct{})
+	go func() { // waited for below
+		defer close(asked)
+		ask(t, p, "ids=title-0000&parts=stream")
+	}()
+	eventually(t, "asked", func() bool { return s.Counts()[legacy.Streams].Calls == 1 })
+	s.Heal(legacy.Streams) // for the next
+	err := p.Warm(t.Context(), titles(3), 0)
+	<-asked
+	if err == nil {
+		t.Error("no error though title-0000 is missing")
+	}
+	if err := p.Warm(t.Context(), titles(3), 0); err != nil {
+		t.Error(err)
+	}
+}
