@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -210,9 +211,9 @@ func TestProbesThatHangOpenTheBreakerAgainAtTheirTimeout(t *testing.T) {
 		cfg := localOnly(o)
 		cfg.Flight.Timeout = 3 * time.Second
 		cfg.Guard.Breaker = tripping()
-		hang := false
+		var hang atomic.Bool
 		cfg.Load = func(ctx context.Context, k string) (string, error) {
-			if hang {
+			if hang.Load() {
 				return gate.load(ctx, k)
 			}
 			return o.load(ctx, k)
@@ -220,7 +221,7 @@ func TestProbesThatHangOpenTheBreakerAgainAtTheirTimeout(t *testing.T) {
 		c := open(t, cfg)
 		trip(t, c, o)
 		o.fail(nil)
-		hang = true
+		hang.Store(true)
 		time.Sleep(2 * time.Second)
 		go c.Get(t.Context(), "probe")
 		time.Sleep(2999 * time.Millisecond)
@@ -228,7 +229,7 @@ func TestProbesThatHangOpenTheBreakerAgainAtTheirTimeout(t *testing.T) {
 		mustFail(t, c, "a", dewar.ErrBreakerOpen)
 		time.Sleep(2 * time.Millisecond)
 		mustBreaker(t, c, dewar.BreakerOpen)
-		hang = false
+		hang.Store(false)
 		time.Sleep(2 * time.Second)
 		mustGet(t, c, "a", "a#1") // though the probe of before still hangs
 		mustBreaker(t, c, dewar.BreakerClosed)

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -207,9 +208,9 @@ func TestAGuardLeavesNoGoroutine(t *testing.T) {
 		})
 		cfg := warming(o)
 		cfg.Origin, cfg.Flight.Timeout = shared, time.Hour
-		hung := false
+		var hung atomic.Bool
 		cfg.LoadMany = func(ctx context.Context, ks []string) (map[string]string, error) {
-			if hung {
+			if hung.Load() {
 				<-ctx.Done()
 			}
 			return o.loadMany(ctx, ks)
@@ -221,7 +222,7 @@ func TestAGuardLeavesNoGoroutine(t *testing.T) {
 		mustGet(t, c, "a", "a#1")
 		c.KeepWarm("pinned", "pinned too")
 		time.Sleep(90 * time.Second)
-		hung = true
+		hung.Store(true)
 		for _, k := range keys(50) { // some hang, some wait for a slot, some for a turn
 			go c.Get(t.Context(), k)
 		}
