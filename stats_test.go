@@ -80,7 +80,7 @@ func refreshAhead(cfg *config) { cfg.TTL, cfg.Warm.Ahead = 100*time.Second, 0.8 
 func tightBreaker(cfg *config) {
 	cfg.Guard.Breaker = dewar.Breaker{MinRequests: 1, OpenFor: time.Minute}
 }
-func repeating(cfg *config)       { cfg.Guard.Retry = dewar.Retry{Idempotent: true, Budget: 1} }
+func repeatable(cfg *config)       { cfg.Guard.Retry = dewar.Retry{Idempotent: true, Budget: 1} }
 func smallBucket(cfg *config)     { cfg.Warm.Bucket = 1 }
 func fewKeysAtOnce(cfg *config)   { cfg.Batch.MaxSize = 2 }
 func missingUnknown(cfg *config)  { cfg.NegativeTTL = -1 }
@@ -283,7 +283,7 @@ func TestEveryEventIsCountedWhereItBelongsAndNowhereElse(t *testing.T) {
 			want: want{"Failed": 1, "Loads": 1, "LoadedKeys": 1, "LoadErrors": 1, "LoadTime": 1, "WaitTime": 1, "BatchSize": 1},
 		},
 		"a repetition": {
-			alter:  alters(noRemote, repeating, tightBreaker, func(cfg *config) { cfg.Guard.Breaker.MinRequests = 10 }),
+			alter:  alters(noRemote, repeatable, tightBreaker, func(cfg *config) { cfg.Guard.Breaker.MinRequests = 10 }),
 			before: func(w *scene) { w.o.fail(errOrigin) },
 			do:     func(w *scene) { w.read("a") },
 			want: want{
