@@ -295,6 +295,15 @@ func (s screen) steps() []step {
 	}
 }
 
+// fits checks that nothing is wider than the screen. (On a phone the browser
+// makes innerWidth as wide as the page.)
+func (tb *tab) fits(s screen) {
+	tb.Helper()
+	if width := eval[int64](tb, `document.documentElement.scrollWidth`); width > s.width {
+		tb.Errorf("the page is %d pixels wide, the screen %d", width, s.width)
+	}
+}
+
 // shoot writes a picture of the page, where -shots says, or of all of it.
 func (tb *tab) shoot(name string, whole bool) {
 	tb.Helper()
