@@ -21,6 +21,7 @@ var pageHTML string
 
 var pageTemplate = template.Must(template.New("page").Funcs(template.FuncMap{
 	"ms": func(v float64) string { return show.Span(v) }, "count": func(v int64) string { return show.Count(v) },
+	"number": func(i int) int { return i + 1 },
 }).Parse(pageHTML))
 
 // writePage writes the report of a night to a file.
@@ -63,8 +64,9 @@ type line struct {
 }
 
 type actMark struct {
-	X    float64
-	Name string
+	X      float64
+	Number int
+	Name   string
 }
 
 const (
@@ -95,11 +97,11 @@ func (t *recording) charts() []chart {
 			perSecond("failed", func(f *frame) float64 { return f.failed }),
 			perSecond("refused before", func(f *frame) float64 { return f.refused }),
 		),
-		t.chart("How long calls took and readers waited, p99", "s", true, []curve{
+		t.chart("How long calls took and readers waited, p99", "", true, []curve{
 			quantile("calls", func(f *frame) *dewar.Histogram { return &f.load }),
 			quantile("readers that waited", func(f *frame) *dewar.Histogram { return &f.wait }),
 		}),
-		t.chart("Age of stale answers, p99", "s", true, []curve{
+		t.chart("Age of stale answers, p99", "", true, []curve{
 			quantile("age", func(f *frame) *dewar.Histogram { return &f.staleAge }),
 		}),
 		t.chart("Waiting", "", false, []curve{
@@ -172,8 +174,8 @@ func (t *recording) chart(title, unit string, times bool, curves []curve) chart 
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for _, m := range t.marks {
-		c.Acts = append(c.Acts, actMark{x(m.at), m.act})
+	for i, m := range t.marks {
+		c.Acts = append(c.Acts, actMark{x(m.at), i + 1, m.act})
 	}
 	return c
 }

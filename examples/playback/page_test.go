@@ -38,7 +38,7 @@ func TestThePageOfANightIsWholeAndSelfContained(t *testing.T) {
 			t.Errorf("%q in the page", bad)
 		}
 	}
-	if !strings.Contains(page, "&lt;script&gt;") || strings.Count(page, ">warm-up<") != 7 { // 6 graphs and the table
+	if !strings.Contains(page, "&lt;script&gt;") || strings.Count(page, "<title>warm-up</title>1</text>") != 6 || !strings.Contains(page, "<td>1 warm-up</td>") {
 		t.Error("the acts are not marked")
 	}
 	// The rise of the reads: 100, 300, 500, 700 a second, so the line ends at the top.
