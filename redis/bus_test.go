@@ -312,7 +312,7 @@ func FuzzEntriesOfStrangers(f *testing.F) {
 	f.Add("-", "k", "\xff", "op", "\x00", uint8(3))
 	f.Fuzz(func(t *testing.T, id, n1, v1, n2, v2 string, shape uint8) {
 		heard := new(ear)
-		w := &wire{log: testOptions.Logger}
+		w := &wire{log: testOptions.Logger, clock: newRedisClock(nil, time.Now, testOptions.Logger)}
 		fo := &follower{w: w, from: "me", events: heard}
 		ks := newKeyspace("dewar", "videos", "0", 5)
 		fo.keys.Store(&ks)

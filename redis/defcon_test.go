@@ -31,7 +31,7 @@ func TestTurnOfOneDialTurnsTheFleetWithinASecond(t *testing.T) {
 				if last := other.LastTurn(); last.Via != via {
 					t.Errorf("dial %d was turned via %s, want %s", k, last.Via, via)
 				}
-				line := fmt.Sprintf(`to=%d level=%s who=anna why="ad break %d" via=%s`, int(level), level, i, via)
+				line := fmt.Sprintf(`to=%d name=%s who=anna why="ad break %d" via=%s`, int(level), level, i, via)
 				if n := other.log.count(line); n != 1 {
 					t.Errorf("dial %d logged %d times %s", k, n, line)
 				}
