@@ -21,7 +21,7 @@ type member struct {
 // health is how the loads of a cache have gone so far.
 type health struct {
 	loads, failed uint64
-	open          bool // its origin's breaker is
+	breaker       BreakerState // of its origin
 }
 
 // audience is the open caches that share a dial or an origin.

@@ -79,14 +79,14 @@ type loadCount struct{ loads, failed uint64 }
 // time has come.
 func (w *watch) look() {
 	now := Clock()
-	why := w.failing()
+	why, unsure := w.failing()
 	if why == "" {
-		if w.sick != 0 {
+		if w.sick != 0 && !unsure {
 			w.sick, w.calm = 0, now
 		}
 		if now-w.calm >= int64(w.rule.Healthy) {
 			w.dial.step(+1, fmt.Sprintf("nothing failed for %v", w.rule.Healthy))
-			w.calm = now
+			w.sick, w.calm = 0, now
 		}
 		return
 	}
@@ -99,8 +99,9 @@ func (w *watch) look() {
 	}
 }
 
-// failing says what fails, or nothing.
-func (w *watch) failing() string {
+// failing says what fails, or nothing. It is unsure while a breaker waits for
+// its probes to tell whether what failed has ended: there may be none for long.
+func (w *watch) failing() (why string, unsure bool) {
 	var now loadCount
 	open := false
 	members := w.dial.heard.all()
@@ -111,7 +112,8 @@ func (w *watch) failing() string {
 			now.loads += h.loads - before.loads
 			now.failed += h.failed - before.failed
 		}
-		open = open || h.open
+		open = open || h.breaker == BreakerOpen
+		unsure = unsure || h.breaker == BreakerHalfOpen
 		seen[m] = h
 	}
 	w.before = seen
@@ -124,11 +126,11 @@ func (w *watch) failing() string {
 	}
 	switch {
 	case open:
-		return "a breaker open"
+		return "a breaker open", false
 	case sum.loads >= uint64(w.rule.MinLoads) && float64(sum.failed) >= w.rule.ErrorShare*float64(sum.loads):
-		return fmt.Sprintf("%d of %d loads failed", sum.failed, sum.loads)
+		return fmt.Sprintf("%d of %d loads failed", sum.failed, sum.loads), false
 	}
-	return ""
+	return "", unsure
 }
 
 // Follow turns the dial to what a feature flag says until ctx ends, which is

@@ -214,6 +214,6 @@ func (h *histograms) snapshot(s *Stats) {
 func (c *Cache[K, V]) health() health {
 	return health{
 		loads: c.count.sum(countLoads), failed: c.count.sum(countLoadErrors),
-		open: c.origin.Stats().Breaker == BreakerOpen,
+		breaker: c.origin.Stats().Breaker,
 	}
 }
