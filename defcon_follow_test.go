@@ -82,6 +82,13 @@ func (s *script) flag(context.Context) (dewar.Level, error) {
 	}
 }
 
+// times are when the flag was asked.
+func (s *script) times() []time.Time {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.Clone(s.asked)
+}
+
 func TestFollowTurnsTheDialToWhatTheFlagSays(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{says: []any{dewar.Protect, dewar.Protect, dewar.Elevated, dewar.Normal}}
@@ -94,10 +101,10 @@ func TestFollowTurnsTheDialToWhatTheFlagSays(t *testing.T) {
 		if got, want := told.levels(), []dewar.Level{dewar.Protect, dewar.Elevated, dewar.Normal}; !slices.Equal(got, want) {
 			t.Errorf("%v; want %v: only what changes turns the dial", got, want)
 		}
-		if len(s.asked) != 11 {
-			t.Errorf("asked %d times in 10 s", len(s.asked))
+		if len(s.times()) != 11 {
+			t.Errorf("asked %d times in 10 s", len(s.times()))
 		}
-		for i, at := range s.asked {
+		for i, at := range s.times() {
 			if after := at.Sub(begun); after != time.Duration(i)*time.Second {
 				t.Errorf("asked after %v", after)
 			}
@@ -133,7 +140,7 @@ func TestAFlagThatFailsChangesNothingAndIsLoggedWhenItBeginsAndEnds(t *testing.T
 				dial, told, log := flagged(t, s.flag)
 				for range 7 {
 					time.Sleep(time.Second)
-					if l := dial.Level(); l != dewar.Degraded && len(s.asked) < 8 {
+					if l := dial.Level(); l != dewar.Degraded && len(s.times()) < 8 {
 						t.Fatal("turned to", l)
 					}
 				}
@@ -257,7 +264,7 @@ func TestFollowWithoutAFlagOrAnInterval(t *testing.T) {
 			t.Error("no error")
 		}
 	}
-	if dial.Level() != dewar.Normal || len(s.asked) != 0 {
-		t.Error(dial.Level(), len(s.asked))
+	if dial.Level() != dewar.Normal || len(s.times()) != 0 {
+		t.Error(dial.Level(), len(s.times()))
 	}
 }
