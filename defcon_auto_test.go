@@ -134,8 +134,10 @@ func TestARuleRecoversFromLockdownThoughNothingIsLoadedThere(t *testing.T) {
 		})
 		o.fail(errOrigin)
 		k := 0
-		for range 60 {
-			k = busy(c, k, time.Second)
+		for range 120 {
+			if k = busy(c, k, time.Second); dial.Level() == dewar.Lockdown {
+				break
+			}
 		}
 		mustLevel(t, dial, dewar.Lockdown)
 		o.fail(nil)

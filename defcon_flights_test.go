@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -283,9 +284,9 @@ func TestAnOlderRemoteValueNeverReplacesTheLocalOne(t *testing.T) {
 				synctest.Test(t, func(t *testing.T) {
 					o := newOrigin(0)
 					cfg := localOnly(o)
-					unwritten := false
+					var unwritten atomic.Bool
 					cfg.Remote = &dewartest.Chaos[string]{Remote: newServer(), Intercept: func(op string, _ []string) error {
-						if unwritten && op == "Fill" {
+						if unwritten.Load() && op == "Fill" {
 							return dewartest.ErrDown
 						}
 						return nil
@@ -295,10 +296,10 @@ func TestAnOlderRemoteValueNeverReplacesTheLocalOne(t *testing.T) {
 					c := open(t, cfg)
 					mustGet(t, c, "k", "k#1")
 					time.Sleep(cfg.TTL)
-					unwritten = true
+					unwritten.Store(true)
 					mustGet(t, c, "k", "k#1") // and reload it
 					time.Sleep(2 * time.Second)
-					unwritten = false
+					unwritten.Store(false)
 					mustCount(t, o, "k", 2)
 					dial.Set(level)
 					for range 3 {

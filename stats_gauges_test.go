@@ -141,7 +141,7 @@ func TestGaugesTellOfThePresent(t *testing.T) {
 		},
 		"writes behind": {
 			do: func(w *scene) {
-				w.chaos.Intercept = slowOp("Fill", 2*time.Second) // less than a lease
+				w.intercept(slowOp("Fill", 2*time.Second)) // less than a lease
 				w.many("a", "b", "c")
 			},
 			want:  gauges{BackfillQueue: 3, Entries: 3},
@@ -197,7 +197,7 @@ func TestGaugesTellOfThePresent(t *testing.T) {
 				if got := gaugesOf(w.Stats()); got != quiet(tt.want) {
 					t.Errorf("%+v\nwant %+v", got, quiet(tt.want))
 				}
-				w.chaos.Intercept = nil
+				w.intercept(nil)
 				tt.end(w)
 				if got := gaugesOf(w.Stats()); got != quiet(tt.after) {
 					t.Errorf("once it has ended: %+v\nwant %+v", got, quiet(tt.after))

@@ -9,6 +9,7 @@ import (
 	"runtime"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -52,12 +53,22 @@ type scene struct {
 	srv   *dewartest.Remote[string]
 	chaos *dewartest.Chaos[string]
 	other *cache // another process of the fleet
+
+	intercepts atomic.Pointer[func(op string, keys []string) error]
 }
+
+// intercept changes what the operations of the remote tier meet; nil: nothing.
+func (w *scene) intercept(f func(op string, keys []string) error) { w.intercepts.Store(&f) }
 
 // setScene opens a cache and another one on the same remote tier.
 func setScene(t *testing.T, alter ...func(*config)) *scene {
 	w := &scene{o: newOrigin(0), srv: newServer()}
-	w.chaos = &dewartest.Chaos[string]{Remote: w.srv}
+	w.chaos = &dewartest.Chaos[string]{Remote: w.srv, Intercept: func(op string, keys []string) error {
+		if f := w.intercepts.Load(); f != nil && *f != nil {
+			return (*f)(op, keys)
+		}
+		return nil
+	}}
 	cfg := batched(w.o)
 	cfg.Remote = w.srv
 	for _, a := range alter {
@@ -80,7 +91,7 @@ func refreshAhead(cfg *config) { cfg.TTL, cfg.Warm.Ahead = 100*time.Second, 0.8 
 func tightBreaker(cfg *config) {
 	cfg.Guard.Breaker = dewar.Breaker{MinRequests: 1, OpenFor: time.Minute}
 }
-func repeatable(cfg *config)       { cfg.Guard.Retry = dewar.Retry{Idempotent: true, Budget: 1} }
+func repeatable(cfg *config)      { cfg.Guard.Retry = dewar.Retry{Idempotent: true, Budget: 1} }
 func smallBucket(cfg *config)     { cfg.Warm.Bucket = 1 }
 func fewKeysAtOnce(cfg *config)   { cfg.Batch.MaxSize = 2 }
 func missingUnknown(cfg *config)  { cfg.NegativeTTL = -1 }
@@ -368,7 +379,7 @@ func TestEveryEventIsCountedWhereItBelongsAndNowhereElse(t *testing.T) {
 			want: want{"Filled": 1, "FillTime": 1},
 		},
 		"a Set that cannot be written": {
-			before: func(w *scene) { w.chaos.Intercept = failOp("Fill", errOrigin) },
+			before: func(w *scene) { w.intercept(failOp("Fill", errOrigin)) },
 			do:     func(w *scene) { _ = w.Set(context.Background(), "a", "set") },
 			want:   want{"WritesFailed": 1, "FillTime": 1},
 		},
@@ -386,7 +397,7 @@ func TestEveryEventIsCountedWhereItBelongsAndNowhereElse(t *testing.T) {
 			},
 		},
 		"a write that fails": {
-			before: func(w *scene) { w.chaos.Intercept = failOp("Fill", errOrigin) },
+			before: func(w *scene) { w.intercept(failOp("Fill", errOrigin)) },
 			do:     func(w *scene) { w.read("a"); _ = w.Wait(context.Background()) },
 			want: want{
 				"Loaded": 1, "Loads": 1, "LoadedKeys": 1, "WritesFailed": 1,
@@ -415,7 +426,7 @@ func TestEveryEventIsCountedWhereItBelongsAndNowhereElse(t *testing.T) {
 				_ = w.Wait(t.Context())
 				before := w.Stats()
 				tt.do(w)
-				w.chaos.Intercept = nil
+				w.intercept(nil)
 				_ = w.Wait(t.Context())
 				synctest.Wait()
 				after := w.Stats()
@@ -447,12 +458,12 @@ func TestAWriteThatFindsTheQueueFullIsCounted(t *testing.T) {
 		w := setScene(t)
 		gate := newBarrier()
 		defer gate.open()
-		w.chaos.Intercept = func(op string, _ []string) error {
+		w.intercept(func(op string, _ []string) error {
 			if op == "Fill" {
 				<-gate.ch
 			}
 			return nil
-		}
+		})
 		more := make([]string, queue+300)
 		for i := range more {
 			more[i] = fmt.Sprint("key", i)

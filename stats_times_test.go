@@ -113,12 +113,12 @@ func TestBatchSizeIsTheKeysOfEachCall(t *testing.T) {
 func TestFillTimeIsTheRoundTripAndBackfillDelayCountsFromTheLoad(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := setScene(t)
-		w.chaos.Intercept = func(op string, _ []string) error {
+		w.intercept(func(op string, _ []string) error {
 			if op == "Fill" {
 				time.Sleep(50 * time.Millisecond)
 			}
 			return nil
-		}
+		})
 		mustGet(t, w.cache, "a", "a#1")
 		time.Sleep(10 * time.Millisecond)
 		mustGet(t, w.cache, "b", "b#1") // waits for the write of a
