@@ -155,12 +155,7 @@ func (f *flipped) play(t *testing.T, readers int, pause, length time.Duration) {
 	during(7*time.Millisecond, func() { f.write(t) })
 	l := dewar.Normal
 	during(10*time.Millisecond, func() {
-		for next := l; ; {
-			if next = dewar.Level(1 + rand.IntN(5)); next != l {
-				l = next
-				break
-			}
-		}
+		l = 1 + (l+dewar.Level(rand.IntN(4)))%5 // any but l
 		f.turn(l)
 	})
 	wg.Wait()

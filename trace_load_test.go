@@ -27,11 +27,11 @@ type loadStep struct {
 
 func (l *loadTrace) trace() *dewar.Trace {
 	return &dewar.Trace{
-		LoadStart: func(info dewar.LoadInfo) { l.note(nil, loadStep{"LoadStart", info}) },
-		LoadDone:  func(info dewar.LoadInfo) { l.note(nil, loadStep{"LoadDone", info}) },
+		LoadStart: func(info dewar.LoadInfo) { l.note(context.Background(), loadStep{"LoadStart", info}) },
+		LoadDone:  func(info dewar.LoadInfo) { l.note(context.Background(), loadStep{"LoadDone", info}) },
 		Load: func(ctx context.Context, info dewar.LoadInfo) (context.Context, func(dewar.LoadInfo)) {
 			l.note(ctx, loadStep{"Load", info})
-			return as(ctx, who(ctx)+"'s span"), func(info dewar.LoadInfo) { l.note(nil, loadStep{"ended", info}) }
+			return as(ctx, who(ctx)+"'s span"), func(info dewar.LoadInfo) { l.note(context.Background(), loadStep{"ended", info}) }
 		},
 	}
 }

@@ -63,7 +63,7 @@ func (r *traced[T]) note(ctx context.Context, with T) {
 	r.calls = append(r.calls, tracedCall[T]{with, who(ctx), goroutine(), time.Now()})
 }
 
-func (r *traced[T]) hook(with T) { r.note(nil, with) }
+func (r *traced[T]) hook(with T) { r.note(context.Background(), with) }
 
 func (r *traced[T]) all() []tracedCall[T] {
 	r.mu.Lock()
@@ -491,7 +491,6 @@ func TestJoinTracesCallsEveryHookOfEachInOrder(t *testing.T) {
 }
 
 func TestJoinedLoadHooksNestTheirContexts(t *testing.T) {
-	type hook = func(context.Context, dewar.LoadInfo) (context.Context, func(dewar.LoadInfo))
 	var log []string
 	nesting := func(name string) *dewar.Trace {
 		return &dewar.Trace{Load: func(ctx context.Context, info dewar.LoadInfo) (context.Context, func(dewar.LoadInfo)) {

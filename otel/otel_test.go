@@ -40,7 +40,7 @@ func named(r *tracetest.SpanRecorder, name string) []sdktrace.ReadOnlySpan {
 func of(attributes []attribute.KeyValue, key string) string {
 	for _, a := range attributes {
 		if string(a.Key) == key {
-			return a.Value.Emit()
+			return a.Value.String()
 		}
 	}
 	return ""
