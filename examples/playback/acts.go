@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"time"
 
 	"github.com/dewarcache/dewar"
@@ -28,6 +29,7 @@ type act struct {
 // The names of the acts that something is claimed of.
 const (
 	actWarmUp    = "warm-up"
+	actMove      = "move"
 	actRetries   = "app crash"
 	actNoRetries = "  without retries"
 	actStreams   = "stream URLs fail"
@@ -40,9 +42,14 @@ const (
 // acts are played in this order.
 var acts = []act{
 	{
-		name: actWarmUp, length: 2.5, rate: 1,
-		story: "the caches fill; 0, 10, 50, 100 % of the viewers move to the new path",
+		name: actWarmUp, length: 1.25, rate: 1,
+		story: "everybody is on the old path, while the caches fill",
 		begin: func(n *night) { n.stage.platform.SetShadow(shadowShare) },
+		scene: func(n *night, ctx context.Context) { n.cold = n.stage.warm(ctx) },
+	},
+	{
+		name: actMove, length: 1.25, rate: 1,
+		story: "10, 50, 100 % of the viewers move to the new path; answers are compared",
 		scene: (*night).moveOver,
 		end:   func(n *night) { n.stage.platform.SetShadow(0) },
 	},
@@ -88,7 +95,7 @@ var acts = []act{
 	},
 	{
 		name: actRedis, length: 1.5, rate: 1,
-		story: "Redis is gone; half-way an empty one takes its place",
+		story: "Redis is gone; half-way an empty one takes its place, and is filled again",
 		begin: func(n *night) { n.stage.redis.Crash() },
 		scene: (*night).failOver,
 	},
@@ -134,15 +141,12 @@ func (n *night) turn(to dewar.Level, why string) {
 
 const shadowShare = 0.25 // of the answers are compared with the other path's
 
-// moveOver is the scene in which the percentage grows, while the caches fill.
+// moveOver is the scene in which the percentage grows.
 func (n *night) moveOver(ctx context.Context) {
-	warm := make(chan error, 1)
-	go func() { warm <- n.stage.warm(ctx) }() // waited for below
 	for _, percent := range []int{10, 50, 100} {
-		_ = pace.Pause(ctx, n.length()/4)
 		_ = n.stage.platform.Rollout().Set(percent)
+		_ = pace.Pause(ctx, n.length()/3)
 	}
-	n.cold = <-warm
 }
 
 // crowdSize viewers ask at the same moment for a title that no cache has seen.
@@ -173,12 +177,15 @@ func (n *night) extend(ctx context.Context) {
 	watch.stop(&n.extension)
 }
 
-// failOver brings an empty Redis to where the old one was.
+// failOver brings an empty Redis to where the old one was, and loads again what
+// neither that nor, because of it, this process has.
 func (n *night) failOver(ctx context.Context) {
 	_ = pace.Pause(ctx, n.length()/2)
 	if err := n.stage.redis.Replace(); err != nil {
 		n.fail(err)
+		return
 	}
+	n.cold = errors.Join(n.cold, n.stage.warm(ctx))
 }
 
 // lockDown turns the dial to 1, and waits for the calls that were let through

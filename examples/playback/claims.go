@@ -42,7 +42,7 @@ func (r *report) playback() claim {
 		c.Detail += ", the first: " + r.Total.FirstError
 	}
 	if r.Cold != "" {
-		c.Detail += "; not loaded before kick-off: " + r.Cold
+		c.Detail += "; not loaded ahead: " + r.Cold
 	}
 	return c
 }

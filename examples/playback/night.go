@@ -31,7 +31,7 @@ type night struct {
 	extension extensionResult
 	lockdown  lockdownResult
 	drill     features // what viewers had got before it
-	cold      error    // what could not be had before kick-off
+	cold      error    // what could not be loaded ahead
 	restored  restoredResult
 }
 

@@ -56,8 +56,8 @@ func TestAShortNightHoldsItsClaims(t *testing.T) {
 			t.Errorf("%+v", l)
 		}
 	}
-	if old := rep.act(actWarmUp).OldCalls; old == 0 {
-		t.Error("nobody was on the old path")
+	if up, move := rep.act(actWarmUp), rep.act(actMove); up.OldCalls == 0 || up.Uncached != 0 || move.OldCalls == 0 || move.Uncached == 0 {
+		t.Errorf("viewers were not moved over:\n%+v\n%+v", up, move)
 	}
 	if got := stderr.String(); !strings.Contains(got, actExtension) {
 		t.Errorf("no progress on stderr: %q", got)

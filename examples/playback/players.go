@@ -155,7 +155,8 @@ func (p *players) get(ctx context.Context, viewer string, ids []string, parts []
 		err = errors.New(strings.TrimSpace(string(body)))
 	}
 	if err == nil && resp.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s; incomplete: %v", strings.Join(ids, ","), resp.Status, a.Incomplete)
+		stream, _, _ := strings.Cut(resp.Header.Get("Cache-Status"), ",") // the first, and what a title is played from
+		err = fmt.Errorf("%s: %s; %s", strings.Join(ids, ","), resp.Status, stream)
 	}
 	return a, err
 }

@@ -31,7 +31,7 @@ type report struct {
 	Extension extensionResult          `json:"extension"`
 	Lockdown  lockdownResult           `json:"lockdown"`
 	Restored  restoredResult           `json:"restored"`
-	Cold      string                   `json:"cold,omitempty"` // what could not be had before kick-off
+	Cold      string                   `json:"cold,omitempty"` // what could not be loaded ahead
 	Leaked    int                      `json:"goroutines_left"`
 
 	recording *recording

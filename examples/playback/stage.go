@@ -62,7 +62,7 @@ func openStage(set settings, srv redisd.Server, logger *slog.Logger) (s *stage, 
 		Times: times.Times,
 		// The embedded Redis shares busy cores with everything else here; a
 		// Redis of its own can keep the default.
-		RedisTimeout:     250 * time.Millisecond,
+		RedisTimeout:     2 * time.Second,
 		RefreshPerSecond: times.refreshPerSecond,
 		Logger:           logger,
 	}); err != nil {
@@ -134,7 +134,7 @@ func newTimes(set settings) times {
 	unit := time.Duration(float64(set.duration) / nightUnits())
 	// However short the night, what bridges an outage must outlast it on a
 	// machine that crawls.
-	bridge := max(time.Minute, 2*set.duration)
+	bridge := max(10*time.Minute, 4*set.duration)
 	t := times{unit: unit, refreshPerSecond: titleCount / unit.Seconds()}
 	t.Times = platform.Times{
 		Metadata: 4 * unit, Artwork: 5 * unit, Ads: unit / 2,

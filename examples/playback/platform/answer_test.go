@@ -84,6 +84,9 @@ func TestIDsThatAreNoGoodAreRefused(t *testing.T) {
 			}
 		})
 	}
+	if w, _ := ask(t, p, "ids="+strings.Repeat("a,", 100_000)+"a"); !strings.Contains(w.Body.String(), "too long") {
+		t.Errorf("an endless list is looked through: %d %.100s", w.Code, w.Body)
+	}
 	if w := do(t, p, http.MethodPost, "/v1/playback?ids=title-0001", ""); w.Code != http.StatusMethodNotAllowed {
 		t.Errorf("POST: %d", w.Code)
 	}

@@ -103,6 +103,7 @@ func (p *Platform) openStreams() (err error) {
 		},
 		Origin: p.origins.streams,
 		Defcon: p.dial,
+		Flight: p.flight(),
 		Local:  memory.Config[wire.Stream]{MaxEntries: localEntries},
 		Remote: remote[wire.Stream](p),
 		Load:   p.legacy.stream, // the service signs one at a time
@@ -126,7 +127,8 @@ func (p *Platform) openMetadata() (err error) {
 		Name: p.cfg.Name + "-" + metadataCache,
 		TTL:  t.Metadata,
 		Stale: dewar.Stale{
-			WhileRevalidate: t.stale(), // nobody waits for a name that is known
+			WhileRevalidate: t.stale(), // nobody waits for a name that is known,
+			IfError:         t.stale(), // nor loses one that Redis has lost
 			RetryAfter:      t.Pause,
 		},
 		// Also when the whole schedule changes at once, the service hears of it
@@ -135,6 +137,7 @@ func (p *Platform) openMetadata() (err error) {
 		Batch:    dewar.Batch{MaxSize: MetadataBatch},
 		Origin:   p.origins.metadata,
 		Defcon:   p.dial,
+		Flight:   p.flight(),
 		Local:    memory.Config[wire.Metadata]{MaxEntries: localEntries},
 		Remote:   remote[wire.Metadata](p),
 		LoadMany: many[wire.Metadata](p.legacy, "/metadata", "ids"),
@@ -158,6 +161,7 @@ func (p *Platform) openAds() (err error) {
 		},
 		Origin: p.origins.ads,
 		Defcon: p.dial,
+		Flight: p.flight(),
 		// The dial takes everything else before it takes the ads, which pay for
 		// the evening: down to Protect they are loaded as if it were Normal, or
 		// nearly so. At Lockdown nothing is asked for them either.
@@ -196,11 +200,12 @@ func openOptional[V any](p *Platform, name string) (*dewar.Cache[string, V], err
 	return dewar.New(dewar.Config[string, V]{
 		Name:     p.cfg.Name + "-" + name,
 		TTL:      t.Artwork,
-		Stale:    dewar.Stale{WhileRevalidate: t.stale(), RetryAfter: t.Pause},
+		Stale:    dewar.Stale{WhileRevalidate: t.stale(), IfError: t.stale(), RetryAfter: t.Pause},
 		Warm:     dewar.Warm{KeysPerSecond: p.cfg.RefreshPerSecond},
 		Batch:    dewar.Batch{MaxSize: MetadataBatch},
 		Origin:   p.origins.metadata,
 		Defcon:   p.dial,
+		Flight:   p.flight(),
 		Local:    memory.Config[V]{MaxEntries: localEntries},
 		Remote:   remote[V](p),
 		LoadMany: many[V](p.legacy, "/"+name, "ids"),
@@ -222,6 +227,13 @@ func add[V any](p *Platform, err error, part *cachedPart[V]) error {
 
 // localEntries of each cache are more than the titles of a night.
 const localEntries = 20_000
+
+// flight gives leases on a Redis that is slow by nature longer than the default:
+// a fill that comes after its lease is refused, and takes the local copy with
+// it, with what it was worth in an outage.
+func (p *Platform) flight() dewar.Flight {
+	return dewar.Flight{Lease: max(3*time.Second, 10*p.cfg.RedisTimeout)}
+}
 
 func remote[V any](p *Platform) dewar.RemoteOpener[V] {
 	if p.cfg.Redis == nil {

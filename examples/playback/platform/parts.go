@@ -89,16 +89,18 @@ func (p *cachedPart[V]) keyOf(id string) string {
 	return p.key(id)
 }
 
-// warm also fails for what it has left to the load of a viewer who came first,
-// while that has not ended well.
+// warm also reads what it has loaded. Preload leaves keys to the loads of viewers
+// who came first, and those may fail; and a copy that Redis then refuses is gone.
 func (p *cachedPart[V]) warm(ctx context.Context, ids []string) error {
 	var keys []string
 	for _, id := range ids {
 		keys = append(keys, p.keyOf(id))
 	}
-	err := p.cache.Preload(ctx, slices.Values(keys))
-	_, cold := p.cache.GetMany(ctx, keys, dewar.CacheOnly())
-	return errors.Join(err, cold)
+	// What these two are missing is in the answer of the third.
+	_ = p.cache.Preload(ctx, slices.Values(keys))
+	_ = p.cache.Wait(ctx)
+	_, err := p.cache.GetMany(ctx, keys)
+	return err
 }
 
 // note takes down one result of the cache.
