@@ -193,4 +193,7 @@ func TestCallsBeyondWhatAServiceBearsAtOnceAreRefused(t *testing.T) {
 	if int(c.Peak) > bears || statuses[200] < bears || statuses[200]+statuses[429] != 2*bears || int(c.Refused) != statuses[429] {
 		t.Errorf("%v, %+v", statuses, c)
 	}
+	if status, _ := get(t, s, "/streams/title-0001"); status != 200 {
+		t.Errorf("%d though nobody is there any more", status)
+	}
 }
