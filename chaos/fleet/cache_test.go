@@ -36,6 +36,8 @@ func open(o options, client redis.UniversalClient, load func(context.Context, st
 		Schema: o.Schema,
 		TTL:    cmp.Or(o.TTL, time.Minute),
 		Stale:  dewar.Stale{IfError: o.IfError},
+		// Origins fail here so that whatever is kept is served, until they do not.
+		Guard:  dewar.Guard{Breaker: dewar.Breaker{FailureRatio: -1}},
 		Warm:   dewar.Warm{Ahead: o.Ahead},
 		Flight: dewar.Flight{Lease: o.Lease},
 		Remote: redistier.Config[kit.Value]{Client: client, Timeout: cmp.Or(o.Timeout, time.Second)},
