@@ -197,3 +197,20 @@ func TestARuleThatMakesNoSenseIsToldAtOnce(t *testing.T) {
 		}
 	}
 }
+
+// At Lockdown nobody asks a breaker that has no state to tell: what it last said
+// must not hold the level for ever.
+func TestARuleRecoversFromLockdownWithAUsersBreaker(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var own switchBreaker
+		own.refuse(errRefused)
+		c, _, dial := ruled(t, dewar.Rule{For: 5 * time.Second, Healthy: 30 * time.Second}, func(cfg *config) {
+			cfg.Guard.Breaker = dewar.Breaker{Use: &own}
+		})
+		k := busy(c, 0, 30*time.Second)
+		mustLevel(t, dial, dewar.Lockdown)
+		own.refuse(nil)
+		busy(c, k, 4*time.Minute)
+		mustLevel(t, dial, dewar.Normal)
+	})
+}

@@ -212,8 +212,10 @@ func (h *histograms) snapshot(s *Stats) {
 
 // health is how the cache's loads have gone, for the rule of its dial.
 func (c *Cache[K, V]) health() health {
-	return health{
-		loads: c.count.sum(countLoads), failed: c.count.sum(countLoadErrors),
-		breaker: c.origin.Stats().Breaker,
+	h := health{loads: c.count.sum(countLoads), failed: c.count.sum(countLoadErrors)}
+	// A user's breaker tells what it last said, and at Lockdown is not asked.
+	if b := c.origin.breaker; b != nil && (b.own != nil || c.dialled.policy().forbids() == nil) {
+		h.breaker = b.state()
 	}
+	return h
 }
