@@ -56,7 +56,7 @@ func (a *awaited[K, V]) run() {
 		}
 		a.fresh = false
 		a.mu.Unlock()
-		a.sleep(wait/2 + rand.N(wait/2+1))
+		pause(a.c.life, wait/2 + rand.N(wait/2+1))
 		wait = min(wait*3/2, pollMaxWait)
 		a.poll()
 		a.mu.Lock()
@@ -66,15 +66,6 @@ func (a *awaited[K, V]) run() {
 			return
 		}
 		a.mu.Unlock()
-	}
-}
-
-func (a *awaited[K, V]) sleep(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-a.c.life.Done():
 	}
 }
 

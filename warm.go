@@ -125,7 +125,7 @@ func (b *bucket[K, V]) put(k dueKey[K]) (added, start bool) {
 func (b *bucket[K, V]) run() {
 	defer b.c.wg.Done()
 	if b.chunk > 1 { // otherwise there is nothing to gather for
-		b.sleep(b.c.cfg.Warm.Gather)
+		pause(b.c.life, b.c.cfg.Warm.Gather)
 	}
 	for {
 		s, err := b.c.origin.admitBackground(b.c.life)
@@ -146,7 +146,7 @@ func (b *bucket[K, V]) run() {
 			if wait := r.Delay(); wait > 0 {
 				r.Cancel()
 				s.release() // no slot is held while waiting
-				b.sleep(wait)
+				pause(b.c.life, wait)
 				continue
 			}
 		}
@@ -196,15 +196,6 @@ func (c *Cache[K, V]) dueAgain(str string, loaded int64) {
 		again := *e
 		again.Due = min(Clock(), e.Fresh)
 		c.table.replace(str, e, again)
-	}
-}
-
-func (b *bucket[K, V]) sleep(d time.Duration) {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-	case <-b.c.life.Done():
 	}
 }
 
