@@ -56,7 +56,7 @@ func (a *awaited[K, V]) run() {
 		}
 		a.fresh = false
 		a.mu.Unlock()
-		pause(a.c.life, wait/2 + rand.N(wait/2+1))
+		pause(a.c.life, wait/2+rand.N(wait/2+1))
 		wait = min(wait*3/2, pollMaxWait)
 		a.poll()
 		a.mu.Lock()
