@@ -18,6 +18,8 @@ import (
 
 // tripCounter counts round trips and the commands in them.
 type tripCounter struct {
+	about string // no trip counts whose first command does not name it; "" counts all
+
 	n     atomic.Int64
 	times atomic.Int64 // TIME commands
 
@@ -29,7 +31,9 @@ func (c *tripCounter) DialHook(next redis.DialHook) redis.DialHook { return next
 
 func (c *tripCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 	return func(ctx context.Context, cmd redis.Cmder) error {
-		c.n.Add(1)
+		if c.counts(cmd) {
+			c.n.Add(1)
+		}
 		if cmd.Name() == "time" {
 			c.times.Add(1)
 		}
@@ -39,12 +43,18 @@ func (c *tripCounter) ProcessHook(next redis.ProcessHook) redis.ProcessHook {
 
 func (c *tripCounter) ProcessPipelineHook(next redis.ProcessPipelineHook) redis.ProcessPipelineHook {
 	return func(ctx context.Context, cmds []redis.Cmder) error {
-		c.n.Add(1)
-		c.mu.Lock()
-		c.last = cmds
-		c.mu.Unlock()
+		if c.counts(cmds[0]) {
+			c.n.Add(1)
+			c.mu.Lock()
+			c.last = cmds
+			c.mu.Unlock()
+		}
 		return next(ctx, cmds)
 	}
+}
+
+func (c *tripCounter) counts(cmd redis.Cmder) bool {
+	return strings.Contains(fmt.Sprint(cmd.Args()...), c.about)
 }
 
 // skewed is a wall clock that is off by d.

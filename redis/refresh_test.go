@@ -175,7 +175,7 @@ func TestRefreshLeasesOfManyKeysTakeOneRoundTrip(t *testing.T) {
 		tier.put(t, key, key)
 	}
 	tier.back.wg.Wait() // the scripts are loaded
-	trips := &tripCounter{}
+	trips := &tripCounter{about: "id-"} // the bus listens with this client too
 	client.AddHook(trips)
 	found := make([]dewar.Found[string], len(keys))
 	tier.LeaseRefresh(t.Context(), keys, found)
