@@ -174,7 +174,7 @@ func TestRefreshLeasesOfManyKeysTakeOneRoundTrip(t *testing.T) {
 	for _, key := range keys {
 		tier.put(t, key, key)
 	}
-	tier.back.wg.Wait() // the scripts are loaded
+	tier.back.wg.Wait()                 // the scripts are loaded
 	trips := &tripCounter{about: "id-"} // the bus listens with this client too
 	client.AddHook(trips)
 	found := make([]dewar.Found[string], len(keys))
