@@ -40,23 +40,20 @@ func Observe(provider metric.MeterProvider, caches ...Cache) (metric.Registratio
 	}
 	caches = slices.Clone(caches)
 	return meter.RegisterCallback(func(_ context.Context, o metric.Observer) error {
-		for cache, s := range metrics.Subjects(slices.Values(caches)) {
+		for s := range metrics.Snapshots(slices.Values(caches)) {
 			for i := range metrics.Families {
 				f := &metrics.Families[i]
 				if !s.Has(f) {
 					continue
 				}
-				subject := attribute.String("dewar.cache.name", cache.Name())
-				if f.Of == metrics.OfOrigin {
-					subject = attribute.String("dewar.origin.name", s.Origin.Name)
-				}
-				f.Series(&s.Stats, func(v float64, values ...string) {
+				subject := attribute.String("dewar."+f.Of.String()+".name", s.Subject(f))
+				for _, series := range f.Series {
 					attributes := []attribute.KeyValue{subject}
-					for k, value := range values {
-						attributes = append(attributes, attribute.String("dewar."+f.Labels[k], value))
+					for k, word := range series.Words {
+						attributes = append(attributes, attribute.String("dewar."+f.Labels[k], word))
 					}
-					o.ObserveFloat64(instruments[i], v, metric.WithAttributes(attributes...))
-				})
+					o.ObserveFloat64(instruments[i], series.Value(&s.Stats), metric.WithAttributes(attributes...))
+				}
 			}
 		}
 		return nil

@@ -56,41 +56,6 @@ func (c *Collector) Remove(cache Cache) {
 	}
 }
 
-// family and histogram are those of the list, with their descriptions.
-type family struct {
-	*metrics.Family
-	desc *prometheus.Desc
-	kind prometheus.ValueType
-}
-
-type histogram struct {
-	*metrics.HistogramFamily
-	desc *prometheus.Desc
-}
-
-var families, histograms = described()
-
-func described() (fs []family, hs []histogram) {
-	for i := range metrics.Families {
-		f := family{Family: &metrics.Families[i], kind: prometheus.GaugeValue}
-		if f.Counts {
-			f.kind = prometheus.CounterValue
-		}
-		subject := "cache"
-		if f.Of == metrics.OfOrigin {
-			subject = "origin"
-		}
-		f.desc = prometheus.NewDesc("dewar_"+f.Name, f.Help, append([]string{subject}, f.Labels...), nil)
-		fs = append(fs, f)
-	}
-	for i := range metrics.Histograms {
-		h := histogram{HistogramFamily: &metrics.Histograms[i]}
-		h.desc = prometheus.NewDesc("dewar_"+h.Name, h.Help, []string{"cache"}, nil)
-		hs = append(hs, h)
-	}
-	return fs, hs
-}
-
 // Describe implements prometheus.Collector.
 func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, f := range families {
@@ -106,22 +71,7 @@ func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Lock()
 	caches := slices.Collect(maps.Values(c.caches))
 	c.mu.Unlock()
-	for cache, s := range metrics.Subjects(slices.Values(caches)) {
-		for _, f := range families {
-			if !s.Has(f.Family) {
-				continue
-			}
-			subject := cache.Name()
-			if f.Of == metrics.OfOrigin {
-				subject = s.Origin.Name
-			}
-			f.Series(&s.Stats, func(v float64, labels ...string) {
-				out <- prometheus.MustNewConstMetric(f.desc, f.kind, v, append([]string{subject}, labels...)...)
-			})
-		}
-		for i := range histograms {
-			h := &histograms[i]
-			out <- &histogramMetric{family: h, cache: cache.Name(), seen: *h.Of(&s.Stats)}
-		}
+	for s := range metrics.Snapshots(slices.Values(caches)) {
+		tell(s, out)
 	}
 }

@@ -21,8 +21,8 @@ const (
 // client_golang makes of counts.
 type histogramMetric struct {
 	family *histogram
-	cache  string
-	seen   dewar.Histogram
+	labels []*dto.LabelPair
+	seen   *dewar.Histogram
 }
 
 // Desc implements prometheus.Metric.
@@ -30,23 +30,33 @@ func (m *histogramMetric) Desc() *prometheus.Desc { return m.family.desc }
 
 // Write implements prometheus.Metric.
 func (m *histogramMetric) Write(out *dto.Metric) error {
-	label := "cache"
-	out.Label = []*dto.LabelPair{{Name: &label, Value: &m.cache}}
 	h := &dto.Histogram{SampleCount: &m.seen.Count, SampleSum: &m.seen.Sum}
 	m.classic(h)
 	m.native(h)
-	out.Histogram = h
+	out.Label, out.Histogram = m.labels, h
 	return nil
 }
 
+// boundsOf returns the powers of two from 2^from to 2^to.
+func boundsOf(from, to int) (bounds []float64) {
+	for e := from; e <= to; e++ {
+		bounds = append(bounds, math.Ldexp(1, e))
+	}
+	return bounds
+}
+
 func (m *histogramMetric) classic(h *dto.Histogram) {
+	bounds := m.family.bounds
+	all, upTo := make([]dto.Bucket, len(bounds)), make([]uint64, len(bounds))
+	h.Bucket = make([]*dto.Bucket, len(bounds))
 	sum, next := uint64(0), 0
-	for e := m.family.From; e <= m.family.To; e++ {
-		for ; next <= offset+octave*e; next++ {
+	for i := range bounds {
+		for ; next <= offset+octave*(m.family.From+i); next++ {
 			sum += m.seen.Buckets[next]
 		}
-		upTo, bound := sum, math.Ldexp(1, e)
-		h.Bucket = append(h.Bucket, &dto.Bucket{CumulativeCount: &upTo, UpperBound: &bound})
+		upTo[i] = sum
+		all[i].CumulativeCount, all[i].UpperBound = &upTo[i], &bounds[i]
+		h.Bucket[i] = &all[i]
 	}
 }
 
@@ -59,6 +69,7 @@ const bridged = 2
 func (m *histogramMetric) native(h *dto.Histogram) {
 	resolution, threshold := int32(schema), minimum
 	h.Schema, h.ZeroThreshold, h.ZeroCount = &resolution, &threshold, &m.seen.Buckets[0]
+	h.PositiveDelta = make([]int64, 0, 2*octave)
 	before := int64(0)
 	tell := func(n int64) {
 		*h.PositiveSpan[len(h.PositiveSpan)-1].Length++

@@ -138,27 +138,23 @@ func (p *Pusher) run(ctx context.Context) {
 
 func (p *Pusher) pushLocked() {
 	var errs []error
-	for cache, s := range metrics.Subjects(slices.Values(p.caches)) {
+	for s := range metrics.Snapshots(slices.Values(p.caches)) {
 		for i := range metrics.Families {
 			f := &metrics.Families[i]
 			if !s.Has(f) {
 				continue
 			}
-			subject := label{"cache", cache.Name()}
-			if f.Of == metrics.OfOrigin {
-				subject = label{"origin", s.Origin.Name}
-			}
-			f.Series(&s.Stats, func(v float64, values ...string) {
-				labels := []label{subject}
-				for i, value := range values {
-					labels = append(labels, label{f.Labels[i], value})
+			for _, series := range f.Series {
+				labels := []label{{f.Of.String(), s.Subject(f)}}
+				for k, word := range series.Words {
+					labels = append(labels, label{f.Labels[k], word})
 				}
-				errs = append(errs, p.tell(f, v, labels))
-			})
+				errs = append(errs, p.tell(f, series.Value(&s.Stats), labels))
+			}
 		}
 		for i := range metrics.Histograms {
 			h := &metrics.Histograms[i]
-			errs = append(errs, p.tellHistogram(h, h.Of(&s.Stats), cache.Name()))
+			errs = append(errs, p.tellHistogram(h, h.Of(&s.Stats), s.Cache))
 		}
 	}
 	p.note(errors.Join(append(errs, p.client.Flush())...))

@@ -23,9 +23,13 @@ type Family struct {
 	Counts     bool     // it only grows; otherwise it is a gauge
 	Of         Subject  // whose name is the first label
 	Labels     []string // the others
+	Series     []Series
+}
 
-	// Series calls emit for each series, with the values of Labels.
-	Series func(s *dewar.Stats, emit func(v float64, labels ...string))
+// Series is one series of a family.
+type Series struct {
+	Words []string // the values of the family's Labels
+	Value func(*dewar.Stats) float64
 }
 
 // HistogramFamily is the histograms of one name, one for each cache.
@@ -35,73 +39,90 @@ type HistogramFamily struct {
 	Of         func(*dewar.Stats) *dewar.Histogram
 }
 
-// Subjects returns, for one telling of caches, each with its stats and whether
-// it is to tell of its origin: of a shared one only the first is.
-func Subjects[C interface{ Stats() dewar.Stats }](caches iter.Seq[C]) iter.Seq2[C, Snapshot] {
-	return func(yield func(C, Snapshot) bool) {
+// Cache is what is told of.
+type Cache interface {
+	Name() string
+	Stats() dewar.Stats
+}
+
+// Snapshot is the stats of a cache for one telling.
+type Snapshot struct {
+	Cache string
+	dewar.Stats
+	tellsOrigin bool
+}
+
+// Snapshots takes one of each cache. Of an origin that several share, only the
+// first tells.
+func Snapshots[C Cache](caches iter.Seq[C]) iter.Seq[*Snapshot] {
+	return func(yield func(*Snapshot) bool) {
 		told := make(map[string]bool)
 		for cache := range caches {
-			s := Snapshot{Stats: cache.Stats()}
-			s.TellsOrigin = !told[s.Origin.Name]
+			s := &Snapshot{Cache: cache.Name(), Stats: cache.Stats()}
+			s.tellsOrigin = !told[s.Origin.Name]
 			told[s.Origin.Name] = true
-			if !yield(cache, s) {
+			if !yield(s) {
 				return
 			}
 		}
 	}
 }
 
-// Snapshot is the stats of a cache for one telling.
-type Snapshot struct {
-	dewar.Stats
-	TellsOrigin bool
-}
-
 // Has reports whether s has what f tells of.
 func (s *Snapshot) Has(f *Family) bool {
-	return !(f.Of == OfRemote && !s.HasRemote || f.Of == OfOrigin && !s.TellsOrigin)
+	return !(f.Of == OfRemote && !s.HasRemote || f.Of == OfOrigin && !s.tellsOrigin)
 }
 
+// Subject returns the value of the first label of f's series.
+func (s *Snapshot) Subject(f *Family) string {
+	if f.Of == OfOrigin {
+		return s.Origin.Name
+	}
+	return s.Cache
+}
+
+// String is the name of the first label.
+func (s Subject) String() string {
+	if s == OfOrigin {
+		return "origin"
+	}
+	return "cache"
+}
+
+type (
+	count = func(*dewar.Stats) uint64
+	size  = func(*dewar.Stats) float64
+)
+
 // counter is a family of one series that counts.
-func counter(of Subject, name, help string, value func(*dewar.Stats) uint64) Family {
-	return Family{name, help, true, of, nil, func(s *dewar.Stats, emit func(float64, ...string)) {
-		emit(float64(value(s)))
-	}}
+func counter(of Subject, name, help string, n count) Family {
+	return Family{name, help, true, of, nil, []Series{series(n)}}
 }
 
 // gauge is a family of one series that goes up and down.
-func gauge(of Subject, name, help string, value func(*dewar.Stats) float64) Family {
-	return Family{name, help, false, of, nil, func(s *dewar.Stats, emit func(float64, ...string)) {
-		emit(value(s))
-	}}
+func gauge(of Subject, name, help string, value size) Family {
+	return Family{name, help, false, of, nil, []Series{{nil, value}}}
 }
 
-// split is a family whose series share a count by one label.
-func split(of Subject, name, help, label string, values map[string]count) Family {
-	return Family{name, help, true, of, []string{label}, func(s *dewar.Stats, emit func(float64, ...string)) {
-		for word, value := range values {
-			emit(float64(value(s)), word)
-		}
-	}}
+func series(n count, words ...string) Series {
+	return Series{words, func(s *dewar.Stats) float64 { return float64(n(s)) }}
 }
-
-type count = func(*dewar.Stats) uint64
 
 // Families are all but the histograms.
 var Families = []Family{
 	{
 		"gets_total", "Keys read, by the tier that answered and how.", true, OfCache,
 		[]string{"tier", "outcome"},
-		func(s *dewar.Stats, emit func(float64, ...string)) {
-			emit(float64(s.LocalHits), dewar.TierLocal, "hit")
-			emit(float64(s.RemoteHits), dewar.TierRemote, "hit")
-			emit(float64(s.Loaded), dewar.TierOrigin, "loaded")
-			emit(float64(s.Stale-s.StaleRemote), dewar.TierLocal, "stale")
-			emit(float64(s.StaleRemote), dewar.TierRemote, "stale")
-			emit(float64(s.Negative-s.NegativeRemote-s.NegativeOrigin), dewar.TierLocal, "negative")
-			emit(float64(s.NegativeRemote), dewar.TierRemote, "negative")
-			emit(float64(s.NegativeOrigin), dewar.TierOrigin, "negative")
-			emit(float64(s.Failed), "none", "error")
+		[]Series{
+			series(func(s *dewar.Stats) uint64 { return s.LocalHits }, dewar.TierLocal, "hit"),
+			series(func(s *dewar.Stats) uint64 { return s.RemoteHits }, dewar.TierRemote, "hit"),
+			series(func(s *dewar.Stats) uint64 { return s.Loaded }, dewar.TierOrigin, "loaded"),
+			series(func(s *dewar.Stats) uint64 { return s.Stale - s.StaleRemote }, dewar.TierLocal, "stale"),
+			series(func(s *dewar.Stats) uint64 { return s.StaleRemote }, dewar.TierRemote, "stale"),
+			series(func(s *dewar.Stats) uint64 { return s.Negative - s.NegativeRemote - s.NegativeOrigin }, dewar.TierLocal, "negative"),
+			series(func(s *dewar.Stats) uint64 { return s.NegativeRemote }, dewar.TierRemote, "negative"),
+			series(func(s *dewar.Stats) uint64 { return s.NegativeOrigin }, dewar.TierOrigin, "negative"),
+			series(func(s *dewar.Stats) uint64 { return s.Failed }, "none", "error"),
 		},
 	},
 	counter(OfCache, "gets_collapsed_total", "Keys read that another call's flight answered.", func(s *dewar.Stats) uint64 { return s.Collapsed }),
@@ -110,23 +131,35 @@ var Families = []Family{
 	counter(OfCache, "loaded_keys_total", "Keys asked for in calls of the origin.", func(s *dewar.Stats) uint64 { return s.LoadedKeys }),
 	counter(OfCache, "load_errors_total", "Calls of the origin that failed and answered no key.", func(s *dewar.Stats) uint64 { return s.LoadErrors }),
 	counter(OfCache, "load_retries_total", "Calls of the origin that repeated one that had failed.", func(s *dewar.Stats) uint64 { return s.Retries }),
-	split(OfCache, "loads_refused_total", "Loads refused before they reached the origin.", "reason", map[string]count{
-		"overload": func(s *dewar.Stats) uint64 { return s.Overloaded },
-		"breaker":  func(s *dewar.Stats) uint64 { return s.BreakerRefused },
-		"defcon":   func(s *dewar.Stats) uint64 { return s.DefconRefused },
-	}),
-	split(OfCache, "refreshes_total", "Keys that were to be refreshed, by what became of it.", "outcome", map[string]count{
-		"loaded":    func(s *dewar.Stats) uint64 { return s.Refreshed },
-		"adopted":   func(s *dewar.Stats) uint64 { return s.Adopted },
-		"dropped":   func(s *dewar.Stats) uint64 { return s.RefreshDropped },
-		"elsewhere": func(s *dewar.Stats) uint64 { return s.Elsewhere },
-	}),
-	split(OfRemote, "fills_total", "Entries that were to be written to the remote tier, by what became of it.", "outcome", map[string]count{
-		"stored":  func(s *dewar.Stats) uint64 { return s.Filled },
-		"refused": func(s *dewar.Stats) uint64 { return s.FillsRefused },
-		"failed":  func(s *dewar.Stats) uint64 { return s.WritesFailed },
-		"dropped": func(s *dewar.Stats) uint64 { return s.WritesDropped },
-	}),
+	{
+		"loads_refused_total", "Loads refused before they reached the origin.", true, OfCache,
+		[]string{"reason"},
+		[]Series{
+			series(func(s *dewar.Stats) uint64 { return s.Overloaded }, "overload"),
+			series(func(s *dewar.Stats) uint64 { return s.BreakerRefused }, "breaker"),
+			series(func(s *dewar.Stats) uint64 { return s.DefconRefused }, "defcon"),
+		},
+	},
+	{
+		"refreshes_total", "Keys that were to be refreshed, by what became of it.", true, OfCache,
+		[]string{"outcome"},
+		[]Series{
+			series(func(s *dewar.Stats) uint64 { return s.Refreshed }, "loaded"),
+			series(func(s *dewar.Stats) uint64 { return s.Adopted }, "adopted"),
+			series(func(s *dewar.Stats) uint64 { return s.RefreshDropped }, "dropped"),
+			series(func(s *dewar.Stats) uint64 { return s.Elsewhere }, "elsewhere"),
+		},
+	},
+	{
+		"fills_total", "Entries that were to be written to the remote tier, by what became of it.", true, OfRemote,
+		[]string{"outcome"},
+		[]Series{
+			series(func(s *dewar.Stats) uint64 { return s.Filled }, "stored"),
+			series(func(s *dewar.Stats) uint64 { return s.FillsRefused }, "refused"),
+			series(func(s *dewar.Stats) uint64 { return s.WritesFailed }, "failed"),
+			series(func(s *dewar.Stats) uint64 { return s.WritesDropped }, "dropped"),
+		},
+	},
 
 	gauge(OfCache, "flights", "Flights in progress.", func(s *dewar.Stats) float64 { return float64(s.Flights) }),
 	gauge(OfCache, "oldest_flight_seconds", "For how long the oldest flight in progress has been.", func(s *dewar.Stats) float64 { return s.OldestFlight.Seconds() }),
@@ -170,12 +203,14 @@ var Families = []Family{
 	{
 		"origin_breaker_state", "1 for the state that the origin's breaker is in, 0 for the others.", false, OfOrigin,
 		[]string{"state"},
-		func(s *dewar.Stats, emit func(float64, ...string)) {
-			for state := dewar.BreakerNone; state <= dewar.BreakerOpen; state++ {
-				emit(oneIf(s.Origin.Breaker == state), state.String())
-			}
+		[]Series{
+			inState(dewar.BreakerNone), inState(dewar.BreakerClosed), inState(dewar.BreakerHalfOpen), inState(dewar.BreakerOpen),
 		},
 	},
+}
+
+func inState(state dewar.BreakerState) Series {
+	return Series{[]string{state.String()}, func(s *dewar.Stats) float64 { return oneIf(s.Origin.Breaker == state) }}
 }
 
 // Histograms are the others.

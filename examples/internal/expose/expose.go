@@ -36,27 +36,23 @@ func Handler(caches ...Cache) http.Handler {
 // write writes what caches tell, one family after the other.
 func write(w io.Writer, caches []Cache) error {
 	lines := make(map[string][]string) // by family
-	for cache, s := range metrics.Subjects(slices.Values(caches)) {
+	for s := range metrics.Snapshots(slices.Values(caches)) {
 		for i := range metrics.Families {
 			f := &metrics.Families[i]
 			if !s.Has(f) {
 				continue
 			}
-			labels := []string{"cache", cache.Name()}
-			if f.Of == metrics.OfOrigin {
-				labels = []string{"origin", s.Origin.Name}
-			}
-			f.Series(&s.Stats, func(v float64, values ...string) {
-				all := slices.Clone(labels)
-				for i, value := range values {
-					all = append(all, f.Labels[i], value)
+			for _, one := range f.Series {
+				labels := []string{f.Of.String(), s.Subject(f)}
+				for k, word := range one.Words {
+					labels = append(labels, f.Labels[k], word)
 				}
-				lines[f.Name] = append(lines[f.Name], series(f.Name, all, v))
-			})
+				lines[f.Name] = append(lines[f.Name], series(f.Name, labels, one.Value(&s.Stats)))
+			}
 		}
 		for i := range metrics.Histograms {
 			h := &metrics.Histograms[i]
-			lines[h.Name] = append(lines[h.Name], histogram(h, h.Of(&s.Stats), cache.Name())...)
+			lines[h.Name] = append(lines[h.Name], histogram(h, h.Of(&s.Stats), s.Cache)...)
 		}
 	}
 	out := bufio.NewWriter(w)
