@@ -39,10 +39,10 @@ type Inspection struct {
 
 // EntryInfo tells of an entry of a tier.
 type EntryInfo struct {
-	Age      string        // "fresh", "due", "stale" or "dead"
+	Age      string        // "fresh", "due" (local tier only), "stale" or "dead"
 	Negative bool          // the origin has no such key
 	Loaded   time.Time     // when the load that produced it began
-	Due      time.Time     // from here on a read makes it due; zero for negative entries
+	Due      time.Time     // from here on a read makes it due; local tier only, zero for negative entries
 	Fresh    time.Time     // fresh before
 	Dead     time.Time     // of no use from here on
 	Took     time.Duration // its load took; remote tier only
@@ -91,7 +91,7 @@ func (c *Cache[K, V]) Inspect(ctx context.Context, key string) (Inspection, erro
 		return in, found[0].Err
 	}
 	in.Remote = c.entryInfo(&found[0].Entry, Clock())
-	in.Remote.Took = found[0].Took
+	in.Remote.Due, in.Remote.Took = time.Time{}, found[0].Took // each process is to find it due at a time of its own
 	if t, ok := c.remote.(remoteSizer); ok {
 		in.Remote.Size, _ = t.SizeOf(ctx, key) // it may be gone by now
 	}
@@ -112,7 +112,7 @@ func (c *Cache[K, V]) entryInfo(e *Entry[V], now int64) *EntryInfo {
 		info.Age = "dead"
 	case now >= e.Fresh:
 		info.Age = "stale"
-	case now >= e.Due && !info.Negative:
+	case now >= e.Due && !info.Negative: // of a remote one that is Fresh
 		info.Age = "due"
 	default:
 		info.Age = "fresh"

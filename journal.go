@@ -34,7 +34,10 @@ type journal[K comparable, V any] struct {
 	all     bool // everything is to be invalidated; the table is barred until it is
 	adds    uint64
 	running bool
+	filling bool          // this has been logged since the journal was last empty
 	hurry   chan struct{} // closed by close: try at once
+
+	toldPending sparing
 }
 
 // pending is a deletion to be repeated.
@@ -55,7 +58,11 @@ func (j *journal[K, V]) add(key string, announce bool) {
 	j.mu.Lock()
 	p, known := j.pending[key]
 	if !known && len(j.pending) >= journalSize {
+		full := !j.all
 		j.mu.Unlock()
+		if full {
+			j.c.log.Warn("dewar: the journal of unconfirmed invalidations is full; all keys are invalidated once the remote tier answers", "keys", journalSize)
+		}
 		j.addAll()
 		j.c.table.unmark(key)
 		return
@@ -63,7 +70,12 @@ func (j *journal[K, V]) add(key string, announce bool) {
 	j.adds++
 	j.pending[key] = pending{j.adds, announce || p.announce}
 	j.startLocked()
+	filling := len(j.pending) >= journalSize/2 && !j.filling
+	j.filling = j.filling || filling
 	j.mu.Unlock()
+	if filling {
+		j.c.log.Warn("dewar: the journal of unconfirmed invalidations is half full; once it is full all keys are invalidated", "keys", journalSize/2)
+	}
 	if known {
 		j.c.table.unmark(key) // the key has its mark already
 	}
@@ -96,7 +108,10 @@ func (j *journal[K, V]) startLocked() {
 func (c *Cache[K, V]) insist(key string) { c.journal.add(key, false) }
 
 func (j *journal[K, V]) run() {
-	j.c.log.Warn("dewar: an invalidation is not confirmed by the remote tier; it is repeated until it is")
+	unsaid, told := j.toldPending.may()
+	if told {
+		j.c.log.Warn("dewar: an invalidation is not confirmed by the remote tier; it is repeated until it is", "unsaid", unsaid)
+	}
 	wait := journalMinWait
 	hurry := j.hurry
 	for {
@@ -120,9 +135,9 @@ func (j *journal[K, V]) run() {
 		}
 		j.mu.Lock()
 		if len(j.pending) == 0 && !j.all || j.c.write.Err() != nil {
-			j.running = false
+			j.running, j.filling = false, false
 			j.mu.Unlock()
-			if confirmed > 0 {
+			if confirmed > 0 && told {
 				j.c.log.Info("dewar: all invalidations are confirmed by the remote tier")
 			}
 			return

@@ -329,6 +329,15 @@ func TestEveryEventIsCountedWhereItBelongsAndNowhereElse(t *testing.T) {
 				"LoadTime": 1, "ServeAge": 1, "BatchSize": 1,
 			},
 		},
+		"a refresh ahead that fails": {
+			alter:  alters(noRemote, refreshAhead),
+			before: func(w *scene) { w.read("a"); time.Sleep(90 * time.Second); w.o.fail(errOrigin) },
+			do:     func(w *scene) { w.read("a"); time.Sleep(time.Second) },
+			want: want{
+				"LocalHits": 1, "Loads": 1, "LoadErrors": 1, "LoadedKeys": 1,
+				"LoadTime": 1, "ServeAge": 1, "BatchSize": 1,
+			},
+		},
 		"a refresh that found a newer value": {
 			alter: alters(refreshAhead),
 			before: func(w *scene) {

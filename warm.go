@@ -2,13 +2,9 @@ package dewar
 
 import (
 	"context"
-	"errors"
-	"iter"
-	"math"
 	"sync"
 	"time"
 
-	"golang.org/x/sync/errgroup"
 	"golang.org/x/time/rate"
 )
 
@@ -170,9 +166,19 @@ func (b *bucket[K, V]) load(keys []dueKey[K], s permit) {
 	if c.hopeless() != nil { // another process may have reloaded them all the same
 		fs = c.allowed(c.consult(fs))
 	}
-	rest := c.leaseRefresh(fs)
-	c.count.add(countRefreshed, len(rest))
-	c.load(rest, &s)
+	c.loadAhead(c.leaseRefresh(fs), &s)
+}
+
+// loadAhead makes the load of a refresh or a Preload, and counts what came of it.
+func (c *Cache[K, V]) loadAhead(fs []*flight[K, V], s *permit) {
+	c.load(fs, s)
+	loaded := 0
+	for _, f := range fs {
+		if f.over.Load() && f.out.kind == outcomeLoaded {
+			loaded++
+		}
+	}
+	c.count.add(countRefreshed, loaded)
 }
 
 // admitted returns the keys that the dial still lets refresh: it may have been
@@ -299,105 +305,4 @@ func (c *Cache[K, V]) Refresh(ctx context.Context, keys ...K) error {
 		return rs[0].err
 	}
 	return c.batchError(rs)
-}
-
-// preloadErrors is how many errors of single keys a Preload tells.
-const preloadErrors = 10
-
-// Preload fills the tiers ahead of traffic, as background work: at most
-// Guard.MaxBackground calls of the origin at once. Keys that are fresh are
-// skipped, keys that the origin does not have are no error. It goes on past
-// keys that fail, joins the first ten errors (as KeyError[K]), and ends early
-// only with ctx or the cache.
-func (c *Cache[K, V]) Preload(ctx context.Context, keys iter.Seq[K]) error {
-	if c.closed.Load() {
-		return ErrClosed
-	}
-	ctx, cancel := context.WithCancelCause(ctx)
-	defer cancel(nil)
-	defer context.AfterFunc(c.life, func() { cancel(ErrClosed) })()
-	if err := c.dialled.policy().forbids(); err != nil {
-		return err
-	}
-	p := preload[K, V]{c: c, ctx: ctx}
-	size, parallel := 1, loadsAtOnce
-	if c.cfg.LoadMany != nil {
-		size, parallel = c.cfg.Batch.MaxSize, c.cfg.Batch.Parallel
-	}
-	p.calls.SetLimit(parallel)
-	var chunk []dueKey[K]
-	for k := range keys {
-		if ctx.Err() != nil {
-			break
-		}
-		str := c.keys.str(k)
-		if e := c.local.Get(str); e != nil && Clock() < e.Fresh {
-			continue
-		}
-		if chunk = append(chunk, dueKey[K]{k, str, math.MinInt64, dueAhead}); len(chunk) >= size {
-			p.load(chunk)
-			chunk = nil
-		}
-	}
-	if len(chunk) > 0 {
-		p.load(chunk)
-	}
-	_ = p.calls.Wait() // errors are gathered key by key
-	return errors.Join(append(p.errs, context.Cause(ctx))...)
-}
-
-// preload is one Preload under way.
-type preload[K comparable, V any] struct {
-	c     *Cache[K, V]
-	ctx   context.Context
-	calls errgroup.Group
-
-	mu   sync.Mutex // guards errs
-	errs []error
-}
-
-// load starts the load of a chunk, once there is room for it.
-func (p *preload[K, V]) load(keys []dueKey[K]) {
-	c := p.c
-	p.calls.Go(func() error {
-		s, err := c.origin.admitBackground(p.ctx)
-		if err != nil {
-			return nil // told once, as the context's cause
-		}
-		if !c.table.enter() {
-			s.release()
-			p.add(ErrClosed)
-			return nil
-		}
-		started := make(chan []*flight[K, V], 1)
-		go func() { // counted since enter; lives on when Preload's caller leaves
-			defer c.wg.Done()
-			defer s.release()
-			fs := c.claimAll(keys, true)
-			started <- fs
-			rest := c.lease(c.allowed(c.consult(fs)))
-			c.count.add(countRefreshed, len(rest))
-			c.load(rest, &s)
-		}()
-		for _, f := range <-started {
-			select {
-			case <-f.waiting():
-				if f.out.kind == outcomeFailed && !f.out.elsewhere {
-					p.add(KeyError[K]{f.key, f.out.err})
-				}
-			case <-p.ctx.Done():
-				return nil
-			}
-		}
-		c.backfill.room(p.ctx)
-		return nil
-	})
-}
-
-func (p *preload[K, V]) add(err error) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if len(p.errs) < preloadErrors {
-		p.errs = append(p.errs, err)
-	}
 }

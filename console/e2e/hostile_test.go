@@ -60,6 +60,9 @@ func TestHostileNamesAndKeysDoNothing(t *testing.T) {
 			tb.until("the typed key is found too", `document.querySelector('#found [data-tier="local"] .age')`)
 			tb.js(`document.querySelector('[data-op="refresh"]').click()`)
 			tb.until("it is refreshed", `document.querySelector(".result").textContent.includes("Done.")`)
+			if text := eval[string](tb, `document.body.textContent`); strings.ContainsAny(text, "\u202e\u200b\x00") || !strings.Contains(text, `\u202egnp.exe\u0000\u200b`) {
+				t.Error("what is hidden in a key stands in the page as it is, not as escapes")
+			}
 			tb.press(kb.Escape + kb.Escape)
 			for _, cache := range []string{"1", "5", "6"} { // what else is hostile: who turned the dial, longer names
 				tb.press(cache)
