@@ -13,6 +13,7 @@ import (
 )
 
 func TestCachesWhoseClocksAreHoursApartServeAnEntryForItsTTL(t *testing.T) {
+	t.Parallel()
 	const ttl = 3 * time.Second
 	server := startOwn(t)
 	var loads atomic.Int64

@@ -331,6 +331,7 @@ func TestOneAnswerSetsAllClocksOfARedis(t *testing.T) {
 }
 
 func TestBusSetsTheClocksAlsoAfterAnOutage(t *testing.T) {
+	t.Parallel()
 	between := newProxy(t, realRedis(t))
 	cfg := Config[string]{Client: newClient(t, between.addr()), wall: skewed(time.Hour)}
 	tiers := []*tier[string]{openTier(t, cfg, testOptions), openTier(t, cfg, testOptions)}

@@ -36,6 +36,7 @@ func TestSlotsAreThoseOfTheClusterSpecification(t *testing.T) {
 }
 
 func TestContractOnCluster(t *testing.T) {
+	t.Parallel()
 	keepsTheContract(t, startCluster(t).client(t))
 }
 
@@ -147,6 +148,7 @@ func TestKeysOfADeadShardFailAloneAndSoonAtOnce(t *testing.T) {
 }
 
 func TestReadersNoticeNothingOfASlotThatMoves(t *testing.T) {
+	t.Parallel()
 	cluster := startCluster(t)
 	tier := clusterTier(t, cluster.client(t), 0)
 	// Keys of one slot have to be looked for.
@@ -265,6 +267,7 @@ func TestScriptsAreKnownBeforeTheFirstFill(t *testing.T) {
 }
 
 func TestTierGoesOnAfterAFailover(t *testing.T) {
+	t.Parallel()
 	s := startSentinel(t)
 	client := s.client(t)
 	tier := openTier(t, Config[string]{Client: client, Timeout: 300 * time.Millisecond}, testOptions)

@@ -15,18 +15,22 @@ func keepsTheContract(t *testing.T, client redis.UniversalClient) {
 }
 
 func TestContractOnMiniredis(t *testing.T) {
+	t.Parallel()
 	keepsTheContract(t, newClient(t, startMini(t).Addr()))
 }
 
 func TestContractOnRedis(t *testing.T) {
+	t.Parallel()
 	keepsTheContract(t, newClient(t, realRedis(t)))
 }
 
 func TestContractWithOneConnection(t *testing.T) {
+	t.Parallel()
 	keepsTheContract(t, newClient(t, realRedis(t), func(o *redis.Options) { o.PoolSize = 1 }))
 }
 
 func TestContractOnRESP2(t *testing.T) {
+	t.Parallel()
 	keepsTheContract(t, newClient(t, realRedis(t), func(o *redis.Options) { o.Protocol = 2 }))
 }
 
@@ -38,5 +42,6 @@ func (oneNode) Options() *redis.ClusterOptions {
 }
 
 func TestContractWithSingleKeyCommands(t *testing.T) {
+	t.Parallel()
 	keepsTheContract(t, oneNode{newClient(t, realRedis(t))})
 }

@@ -31,6 +31,7 @@ func reach(t *testing.T, level dewar.Level, who string, dials ...*turnable) {
 }
 
 func TestDialsTurnTogetherOnEverySortOfServer(t *testing.T) {
+	t.Parallel()
 	for name, client := range map[string]func(t *testing.T) redis.UniversalClient{
 		"a server": func(t *testing.T) redis.UniversalClient { return newClient(t, realRedis(t)) },
 		"RESP2": func(t *testing.T) redis.UniversalClient {
@@ -69,6 +70,7 @@ func TestDialsTurnTogetherOnEverySortOfServer(t *testing.T) {
 }
 
 func TestDialsTurnOnAfterAServerDied(t *testing.T) {
+	t.Parallel()
 	for name, c := range map[string]struct {
 		keepDump bool // it comes back with the turn before the last
 		turn     bool // meanwhile
