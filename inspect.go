@@ -144,23 +144,22 @@ const (
 	OpLetGo      Operation = "unpin"
 )
 
-// ErrNoKey: an operation needs the key itself, and there is no Config.ParseKey
-// to make it of the string.
-var ErrNoKey = errors.New("dewar: set Config.ParseKey: the key cannot be made of its string")
+// ErrNoKey: an operation needs the key itself, and the string is no key's, or
+// there is no Config.ParseKey to make a key of it.
+var ErrNoKey = errors.New("dewar: no key can be made of this string")
 
 // Operate does to a key, given as the tiers know it, what the method of that
-// name does. The errors are that method's, ErrClosed, ErrNoKey, and that of a
-// string which is no key's.
+// name does. The errors are that method's, ErrClosed, and ErrNoKey.
 func (c *Cache[K, V]) Operate(ctx context.Context, op Operation, key string) error {
 	if c.closed.Load() {
 		return ErrClosed // KeepWarm and LetGo have no error to say so
 	}
 	k, err := c.keys.parse(key, c.cfg.ParseKey)
-	if err == nil && c.keys.str(k) != key { // "007": it would be done to "7"
-		err = fmt.Errorf("dewar: %.80q is not how the tiers know a key", key)
-	}
-	if err != nil {
-		return err
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrNoKey, err)
+	case c.keys.str(k) != key: // "007": it would be done to "7"
+		return fmt.Errorf("%w: %.80q is not how the tiers know one", ErrNoKey, key)
 	}
 	switch op {
 	case OpInvalidate:

@@ -1,6 +1,7 @@
 package dewar
 
 import (
+	"errors"
 	"reflect"
 	"strconv"
 	"strings"
@@ -66,6 +67,8 @@ func (k *keyer[K]) str(key K) string {
 	return k.of(key)
 }
 
+var errNoParseKey = errors.New("set Config.ParseKey")
+
 // parse makes a key of its string: by the user's function, or by K's kind.
 func (k *keyer[K]) parse(str string, own func(string) (K, error)) (key K, err error) {
 	switch {
@@ -74,7 +77,7 @@ func (k *keyer[K]) parse(str string, own func(string) (K, error)) (key K, err er
 	case k.isString:
 		return *(*K)(unsafe.Pointer(&str)), nil
 	case k.custom:
-		return key, ErrNoKey
+		return key, errNoParseKey
 	}
 	v := reflect.ValueOf(&key).Elem()
 	if v.CanInt() {

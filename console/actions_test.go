@@ -191,7 +191,7 @@ func TestHowAnActionEndsIsTold(t *testing.T) {
 		"unconfirmed":    {fmt.Errorf("redis: %w", dewar.ErrInvalidationPending), 202, "pending"},
 		"closed":         {dewar.ErrClosed, 409, "failed"},
 		"no ParseKey":    {dewar.ErrNoKey, 422, "failed"},
-		"no number":      {notAKey, 422, "failed"},
+		"no number":      {fmt.Errorf("%w: %w", dewar.ErrNoKey, notAKey), 422, "failed"},
 		"a failing load": {errors.New("503"), 502, "failed"},
 	} {
 		t.Run(name, func(t *testing.T) {

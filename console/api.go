@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/http"
 	"net/url"
+	"strings"
 	"time"
 	"unicode/utf8"
 
@@ -91,12 +92,13 @@ func (h *handler) catalogue() catalogue {
 		Now: time.Now(), Every: h.live.every.Seconds(), Kept: kept, Actions: h.actions != nil,
 		Dials: dialStates(h.dials), Caches: make([]cacheInfo, len(h.caches)),
 	}
+	seen := lookAt(h.caches)
 	for i, c := range h.caches {
 		info := cacheInfo{ID: c.id, Name: c.Name(), Dial: c.dial}
-		if seen := look(c); seen.problem != "" {
-			info.Problem = seen.problem
+		if seen[i].problem != "" {
+			info.Problem = seen[i].problem
 		} else {
-			info.Stats = infoOf(&seen.stats)
+			info.Stats = infoOf(&seen[i].stats)
 		}
 		all.Caches[i] = info
 	}
@@ -111,9 +113,13 @@ func (h *handler) serveCaches(w http.ResponseWriter, _ *http.Request) {
 type keyText struct {
 	Key   string `json:"key"`
 	Key64 string `json:"key64,omitempty"` // the key itself, where Key is not quite it
+	Bytes int    `json:"bytes,omitzero"`  // of a key that is too long for the console: Key is how it begins
 }
 
 func textOf(key string) keyText {
+	if len(key) > maxKey {
+		return keyText{Key: strings.ToValidUTF8(key[:maxKey/16], ""), Bytes: len(key)}
+	}
 	if utf8.ValidString(key) {
 		return keyText{Key: key}
 	}

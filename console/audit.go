@@ -3,8 +3,10 @@ package console
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"net/http"
+	"strconv"
 	"time"
 
 	"github.com/dewarcache/dewar"
@@ -22,6 +24,8 @@ func (h *handler) audit(r *http.Request, who string, req *request, err error, to
 			outcome = "refused"
 		case errors.Is(err, dewar.ErrInvalidationPending):
 			outcome = "pending"
+		case errors.Is(err, errPanicked):
+			outcome = "panicked"
 		default:
 			outcome = "failed"
 		}
@@ -32,14 +36,32 @@ func (h *handler) audit(r *http.Request, who string, req *request, err error, to
 	if req.Op == opDefcon {
 		attrs = append(attrs, slog.Int("level", req.Level), slog.String("why", cut(req.Why)))
 	} else if c := h.byID[req.Cache]; c != nil {
-		attrs = append(attrs, slog.String("key", c.LogKey(req.Key)))
+		attrs = append(attrs, slog.String("key", c.LogKey(req.key)))
 	}
 	attrs = append(attrs, slog.String("remote", r.RemoteAddr), slog.String("outcome", outcome), slog.Duration("took", took))
 	if err != nil {
-		attrs = append(attrs, slog.String("error", errorText(err)))
+		attrs = append(attrs, slog.String("error", h.auditable(err, req.Cache)))
 	}
 	// The line is to be written also when the client has gone.
 	h.actions.log.LogAttrs(context.WithoutCancel(r.Context()), level, "dewar: console action", attrs...)
+}
+
+// auditable is the text of an error. Where a cache hashes its keys it is only that
+// of an error which is known to quote none.
+func (h *handler) auditable(err error, cache string) string {
+	c := h.byID[cache]
+	if _, refused := errors.AsType[*refusal](err); refused || c == nil || c.LogKey("key") == strconv.Quote("key") {
+		return errorText(err)
+	}
+	for _, known := range []error{
+		dewar.ErrInvalidationPending, dewar.ErrClosed, dewar.ErrNoKey, dewar.ErrNotFound, dewar.ErrTimeout,
+		dewar.ErrOverloaded, dewar.ErrBreakerOpen, dewar.ErrDefcon, dewar.ErrUnencodable, context.Canceled, errPanicked,
+	} {
+		if errors.Is(err, known) {
+			return known.Error()
+		}
+	}
+	return fmt.Sprintf("%T, whose text is left out as it might hold the key", err)
 }
 
 // cut shortens what a stranger may have written.

@@ -11,12 +11,15 @@ import (
 	"net/url"
 	"path"
 	"strings"
+	"sync"
+	"time"
 
 	"github.com/dewarcache/dewar"
 )
 
 // Part is what a console is made of: a cache, as every *[dewar.Cache] is, or
-// what [Actions] returns. Its methods are the cache's.
+// what [Actions] returns. Its methods are the cache's; Name, Dial and LogKey
+// answer at once.
 type Part interface {
 	Name() string
 	Stats() dewar.Stats
@@ -32,7 +35,7 @@ type Part interface {
 // for all that the page needs. Caches of the same name are told apart by a
 // number. It panics when a part is nil, and on a second [Actions].
 func Handler(parts ...Part) http.Handler {
-	h := &handler{byID: make(map[string]*cache)}
+	h := &handler{byID: make(map[string]*cache), within: writeWithin}
 	for i, p := range parts {
 		switch p := p.(type) {
 		case nil:
@@ -67,6 +70,7 @@ type handler struct {
 	dials   []*dewar.Defcon
 	actions *actions // nil: read-only
 	live    *live
+	within  time.Duration               // writeWithin
 	routes  map[string]http.HandlerFunc // those that are read
 }
 
@@ -75,6 +79,9 @@ type cache struct {
 	Part
 	id   string // its name, made unique
 	dial int    // in handler.dials: caches may share one
+
+	mu      sync.Mutex // mu guards looking
+	looking *look      // under way; nil: none is
 }
 
 func (h *handler) add(p Part) {
@@ -109,10 +116,11 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	head.Set("Cross-Origin-Resource-Policy", "same-origin")
 	head.Set("Cross-Origin-Opener-Policy", "same-origin")
 
+	h.live.know(serverOf(r))
 	if r.URL.Path == "" && redirectBelow(w, r) { // StripPrefix has taken all
 		return
 	}
-	route := routeOf(r.URL.Path)
+	route := h.routeOf(r.URL.Path)
 	if h.actions != nil && (route == "api/token" || route == "api/action") {
 		h.serveActions(w, r, route)
 		return
@@ -129,11 +137,18 @@ func (h *handler) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 }
 
+// serverOf returns the server that a request came to; nil: it is not known.
+func serverOf(r *http.Request) *http.Server {
+	server, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
+	return server
+}
+
 // routeOf returns the path below the one where the handler is mounted, which it
-// does not know: a last element that it serves, or one that is in api.
-func routeOf(p string) string {
+// does not know, and which may end in api itself: a last element that it serves,
+// or one that is in api.
+func (h *handler) routeOf(p string) string {
 	dir, last := path.Split(p)
-	if last != "" && (dir == "api/" || strings.HasSuffix(dir, "/api/")) {
+	if _, asset := h.routes[last]; !asset && (dir == "api/" || strings.HasSuffix(dir, "/api/")) {
 		return "api/" + last
 	}
 	return last

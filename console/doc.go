@@ -13,8 +13,10 @@
 // # Who may see it
 //
 // Keys are personal data, and the handler authenticates nobody: it must stand
-// behind the owner's own authentication, or on a port that only operators
-// reach. It never shows values.
+// behind the owner's own authentication. A port that only operators reach is
+// not enough by itself, since any page that an operator opens may reach it from
+// there (DNS rebinding): have the server check the request's Host as well. It
+// never shows values.
 //
 // It is read-only, unless it is built with [Actions]: then the page has buttons
 // that invalidate, expire, refresh and pin a key, and that turn the dial.
@@ -31,12 +33,14 @@
 //	api/token, api/action    with Actions only
 //
 // A key that is not valid UTF-8 is given as key64 in place of key, in URL-safe
-// base64 without padding, and told that way as well.
+// base64 without padding, and told that way as well. One of more than 4 KiB is
+// told by how it begins, and cannot be asked for.
 //
 // # What it costs
 //
 // Nothing while nobody looks. While somebody does, one goroutine takes Stats of
 // every cache once a second for all who look, and keeps the last five minutes,
 // a few hundred bytes a second and cache. At most 64 streams are served at
-// once. Server.Shutdown ends them.
+// once. Server.Shutdown ends them. A cache whose own tier does not tell its
+// Stats within half a second is shown as one that does not answer.
 package console

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"time"
 )
 
@@ -26,8 +27,7 @@ func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return
 	}
-	server, _ := r.Context().Value(http.ServerContextKey).(*http.Server)
-	listener, history, err := h.live.join(server)
+	listener, history, err := h.live.join(serverOf(r))
 	if err != nil {
 		head.Set("Retry-After", "30")
 		refuse(w, http.StatusServiceUnavailable, err.Error())
@@ -35,7 +35,7 @@ func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	}
 	defer h.live.leave(listener)
 
-	out := stream{w: w, rc: http.NewResponseController(w)}
+	out := stream{w, http.NewResponseController(w), h.within}
 	if err := out.rc.Flush(); errors.Is(err, http.ErrNotSupported) {
 		refuse(w, http.StatusInternalServerError, "events cannot be streamed: a middleware before the console hides http.Flusher (give it an Unwrap method)")
 		return
@@ -43,7 +43,7 @@ func (h *handler) serveEvents(w http.ResponseWriter, r *http.Request) {
 	err = errors.Join(
 		out.send([]byte("retry: 3000\n\n")),
 		out.send(event("hello", asJSON(h.catalogue()))),
-		out.send(event("history", arrayOf(history))),
+		out.sendLong(event("history", arrayOf(history))),
 	)
 	for err == nil {
 		select {
@@ -66,16 +66,36 @@ func arrayOf(values [][]byte) []byte {
 
 // stream writes events, each within its time.
 type stream struct {
-	w  http.ResponseWriter
-	rc *http.ResponseController
+	w      http.ResponseWriter
+	rc     *http.ResponseController
+	within time.Duration
+}
+
+// sendLong sends what a slow connection need not receive within one deadline.
+func (s *stream) sendLong(event []byte) error {
+	for part := range slices.Chunk(event, 64<<10) {
+		if err := s.send(part); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func (s *stream) send(event []byte) error {
-	if err := s.rc.SetWriteDeadline(time.Now().Add(writeWithin)); err != nil && !errors.Is(err, http.ErrNotSupported) {
+	if err := s.rc.SetWriteDeadline(time.Now().Add(s.within)); err != nil && !errors.Is(err, http.ErrNotSupported) {
 		return err
 	}
 	if _, err := s.w.Write(event); err != nil {
 		return err
 	}
 	return s.rc.Flush()
+}
+
+// patiently takes the deadline of an answer away, which may have to wait for the
+// remote tier or the origin for longer than Server.WriteTimeout. The function
+// that it returns gives it another, once the answer is written.
+func patiently(w http.ResponseWriter) (written func()) {
+	rc := http.NewResponseController(w)
+	_ = rc.SetWriteDeadline(time.Time{}) // where that is not supported, it stays as it is
+	return func() { _ = rc.SetWriteDeadline(time.Now().Add(writeWithin)) }
 }

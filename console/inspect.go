@@ -85,6 +85,7 @@ func (h *handler) serveInspect(w http.ResponseWriter, r *http.Request) {
 	if r.Method == http.MethodHead {
 		return // it would ask the remote tier for nothing
 	}
+	defer patiently(w)()
 	in, err := c.Inspect(r.Context(), key)
 	answer(w, http.StatusOK, inspection{
 		keyText: textOf(key), Cache: c.id, Now: stamp(time.Now()),

@@ -21,8 +21,9 @@ const (
 	// maxListeners bounds the streams that are served at once.
 	maxListeners = 64
 
-	// backlog is how many events a listener may be behind before it is dropped.
-	backlog = 8
+	// backlog is how many events a listener may be behind before it is dropped:
+	// what comes while a slow connection takes in the samples of the past.
+	backlog = 60
 )
 
 // live looks at the caches while somebody listens, and tells all who do.
@@ -33,10 +34,10 @@ type live struct {
 
 	mu        sync.Mutex // mu guards all below
 	listeners map[*listener]struct{}
-	servers   map[*http.Server]struct{} // whose shutdown ends their listeners
-	stop      chan struct{}             // ends the goroutine that looks; nil: there is none
-	past      []past                    // the last samples, the oldest first
-	turned    []byte                    // the event of the dials as last told
+	servers   map[*http.Server]bool // whose shutdown ends their listeners; true: it has begun
+	stop      chan struct{}         // ends the goroutine that looks; nil: there is none
+	past      []past                // the last samples, the oldest first
+	turned    []byte                // the event of the dials as last told
 }
 
 // past is a sample that was told.
@@ -61,7 +62,18 @@ var (
 func newLive(caches []*cache, dials []*dewar.Defcon) *live {
 	return &live{
 		caches: caches, dials: dials, every: sampleEvery,
-		listeners: make(map[*listener]struct{}), servers: make(map[*http.Server]struct{}),
+		listeners: make(map[*listener]struct{}), servers: make(map[*http.Server]bool),
+	}
+}
+
+// know asks a server to tell of its shutdown. It must not have begun, so this is
+// done at the first request of any sort.
+func (l *live) know(server *http.Server) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if _, known := l.servers[server]; !known && server != nil {
+		l.servers[server] = false
+		server.RegisterOnShutdown(func() { l.shutdown(server) })
 	}
 }
 
@@ -73,9 +85,8 @@ func (l *live) join(server *http.Server) (*listener, [][]byte, error) {
 	if len(l.listeners) >= maxListeners {
 		return nil, nil, errCrowded
 	}
-	if _, known := l.servers[server]; !known && server != nil {
-		l.servers[server] = struct{}{}
-		server.RegisterOnShutdown(func() { l.shutdown(server) })
+	if l.servers[server] {
+		return nil, nil, errShutdown
 	}
 	one := &listener{server: server, events: make(chan []byte, backlog)}
 	l.listeners[one] = struct{}{}
@@ -114,7 +125,7 @@ func (l *live) dropLocked(one *listener, why error) {
 func (l *live) shutdown(server *http.Server) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	delete(l.servers, server)
+	l.servers[server] = true
 	for one := range l.listeners {
 		if one.server == server {
 			l.dropLocked(one, errShutdown)
@@ -126,29 +137,27 @@ func (l *live) shutdown(server *http.Server) {
 func (l *live) run(stop chan struct{}) {
 	ticker := time.NewTicker(l.every)
 	defer ticker.Stop()
-	before, at := l.look(), time.Now()
+	before, at := lookAt(l.caches), time.Now()
 	for {
 		select {
 		case <-stop:
 			return
 		case <-ticker.C:
 		}
-		after, now := l.look(), time.Now()
+		if time.Since(at) < l.every/2 {
+			continue // the last look was slow, and this tick has waited for its end
+		}
+		after, now := lookAt(l.caches), time.Now()
 		s := sample{At: now.UnixMilli(), Caches: make([]cacheSample, len(after))}
 		for i := range after {
 			s.Caches[i] = between(&before[i], &after[i], now.Sub(at))
+			if s.Caches[i].Problem != "" {
+				s.Caches[i].Level = int(l.caches[i].Dial().Level())
+			}
 		}
 		before, at = after, now
 		l.tell(stop, now, &s)
 	}
-}
-
-func (l *live) look() []taken {
-	all := make([]taken, len(l.caches))
-	for i, c := range l.caches {
-		all[i] = look(c)
-	}
-	return all
 }
 
 // tell tells all listeners of a sample, and of the dials where they were turned.

@@ -226,7 +226,7 @@ func TestASlowListenerIsDroppedAndTheOthersAreNot(t *testing.T) {
 		l := liveOf(newFake("videos"))
 		slow, _ := mustJoin(t, l)
 		quick, _ := mustJoin(t, l)
-		if names, _ := hear(t, quick, 30); len(names) != 30 {
+		if names, _ := hear(t, quick, 2*backlog); len(names) != 2*backlog {
 			t.Error("the quick one hears", len(names))
 		}
 		n := 0

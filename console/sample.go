@@ -1,7 +1,6 @@
 package console
 
 import (
-	"fmt"
 	"strconv"
 	"time"
 
@@ -68,38 +67,28 @@ type cacheSample struct {
 	Problem string  `json:"problem,omitempty"` // why there is nothing else here
 }
 
-// taken is what a look at a cache has found.
-type taken struct {
-	stats   dewar.Stats
-	problem string
-}
-
-// look takes a cache's Stats. It runs on a goroutine that no net/http guards,
-// and a page must not take the program down with it.
-func look(c *cache) (t taken) {
-	defer func() {
-		if p := recover(); p != nil {
-			t.problem = fmt.Sprintf("Stats panicked: %.200v", p)
-		}
-	}()
-	t.stats = c.Stats()
-	return t
-}
-
-// between compares two looks at a cache.
+// between compares two looks at a cache. What has shrunk counts as begun anew: a
+// Part may stand for one cache after another.
 func between(before, after *taken, took time.Duration) cacheSample {
 	if after.problem != "" || before.problem != "" {
-		return cacheSample{Level: int(dewar.Normal), Problem: max(after.problem, before.problem)}
+		return cacheSample{Problem: max(after.problem, before.problem)}
 	}
 	b, a := &before.stats, &after.stats
 	rate := func(before, after uint64) float64 {
-		return rounded((float64(after) - float64(before)) / took.Seconds())
+		if after < before {
+			before = 0
+		}
+		return rounded(float64(after-before) / took.Seconds())
+	}
+	since := func(before, after *dewar.Histogram) dewar.Histogram {
+		if after.Count < before.Count {
+			return *after
+		}
+		return after.Since(before)
 	}
 	unwritten := func(s *dewar.Stats) uint64 { return s.WritesFailed + s.WritesDropped }
 	refused := func(s *dewar.Stats) uint64 { return s.Overloaded + s.BreakerRefused + s.DefconRefused }
-	load := a.LoadTime.Since(&b.LoadTime)
-	wait := a.WaitTime.Since(&b.WaitTime)
-	stale := a.StaleAge.Since(&b.StaleAge)
+	load, wait, stale := since(&b.LoadTime, &a.LoadTime), since(&b.WaitTime, &a.WaitTime), since(&b.StaleAge, &a.StaleAge)
 	return cacheSample{
 		Gets:     rate(b.Gets(), a.Gets()),
 		Local:    rate(b.LocalHits, a.LocalHits),

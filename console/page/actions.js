@@ -37,7 +37,10 @@ export function buttonsFor(cache, { key, key64 }, again) {
 	const result = make("p", { class: "result", role: "status" });
 	const buttons = operations.map(([op, label, title]) =>
 		make("button", { type: "button", title, data: { op }, onclick: () => press(op, label) }, label));
+	let busy = false;
 	async function press(op, label) {
+		if (busy) return;
+		busy = true;
 		buttons.forEach((b) => b.setAttribute("aria-disabled", "true")); // disabled ones would lose the focus
 		result.className = "result";
 		say(result, label + "\u2026");
@@ -47,6 +50,7 @@ export function buttonsFor(cache, { key, key64 }, again) {
 			result.className = "result failure";
 			say(result, `${label}: ${error.message}`);
 		}
+		busy = false;
 		buttons.forEach((b) => b.removeAttribute("aria-disabled"));
 		again();
 	}

@@ -45,11 +45,14 @@ export function keyName(text, className) {
 }
 
 // Characters that cannot be seen, or that turn the text around them.
-const unseen = /[\u0000-\u001f\u007f-\u009f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u2069\ufeff\ufff9-\ufffb]/g;
+const unseen = /[\u0000-\u001f\u007f-\u009f\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u2028-\u202e\u2060-\u206f\u2800\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\u{e0000}-\u{e0fff}]/gu;
 
 // visible shows what a hostile key would hide.
 export function visible(text) {
-	return text.replace(unseen, (c) => "\\u" + c.charCodeAt(0).toString(16).padStart(4, "0"));
+	return text.replace(unseen, (c) => {
+		const hex = c.codePointAt(0).toString(16).padStart(4, "0");
+		return hex.length > 4 ? `\\u{${hex}}` : "\\u" + hex;
+	});
 }
 
 // brief is a name where there is no room for a long one.

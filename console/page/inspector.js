@@ -12,6 +12,7 @@ const input = find("key");
 const found = find("found");
 let shown = null; // what is on show; null: nothing
 let turn = 0; // tells late answers from awaited ones
+let asking = null; // an AbortController: browsers keep few connections
 
 const sources = {
 	reader: "a load that a reader waited for",
@@ -49,16 +50,27 @@ export async function inspect({ key, key64 }) {
 // ask asks for a key; what another question has overtaken is dropped.
 async function ask({ cache, key, key64 }) {
 	const mine = ++turn;
+	asking?.abort();
+	asking = new AbortController();
 	try {
 		const which = key64 ? "key64=" + encodeURIComponent(key64) : "key=" + encodeURIComponent(key.toWellFormed?.() ?? key);
-		const answer = await fetch(`api/inspect?cache=${encodeURIComponent(cache)}&${which}`, { cache: "no-store" });
+		const answer = await fetch(`api/inspect?cache=${encodeURIComponent(cache)}&${which}`, { cache: "no-store", signal: asking.signal });
 		if (!answer.ok) throw new Error(await reason(answer));
 		const in_ = await answer.json();
 		if (mine === turn) show(cache, in_);
 	} catch (error) {
 		if (mine !== turn) return;
-		shown = null;
-		put(found, make("p", { class: "failure" }, "It cannot be looked for: " + error.message));
+		const failure = make("p", { class: "failure" }, "It cannot be looked for: " + error.message);
+		if (shown === null) {
+			put(found, failure);
+			return;
+		}
+		// What was found last stays, and is asked for again.
+		shown.asking = false;
+		shown.late = performance.now();
+		found.querySelector(".facts > .failure.late")?.remove();
+		failure.classList.add("late");
+		found.querySelector(".found-key").after(failure);
 	}
 }
 
@@ -82,7 +94,8 @@ export function renderInspector() {
 	const since = performance.now() - shown.got;
 	let aged = false;
 	for (const [update, age] of shown.ages) aged = update(shown.at + since) !== age || aged;
-	if (!shown.asking && state.link === "live" && state.pausedAt === null && since > (aged ? 1000 : again)) {
+	const rested = shown.late ? performance.now() - shown.late > again : since > (aged ? 1000 : again);
+	if (!shown.asking && state.link === "live" && state.pausedAt === null && rested) {
 		shown.asking = true;
 		ask(shown);
 	}

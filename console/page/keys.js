@@ -7,6 +7,7 @@ import { selectedInfo, state } from "./store.js";
 import { reason } from "./stream.js";
 
 const every = 5000; // milliseconds between two looks
+const patience = 20000; // milliseconds for an answer
 const hot = find("hot");
 const stale = find("stale");
 let asked = null; // of which cache the lists are
@@ -29,7 +30,7 @@ async function ask(id) {
 	busy = true;
 	due = Date.now() + every;
 	try {
-		const answer = await fetch("api/keys?cache=" + encodeURIComponent(id), { cache: "no-store" });
+		const answer = await fetch("api/keys?cache=" + encodeURIComponent(id), { cache: "no-store", signal: AbortSignal.timeout(patience) });
 		if (!answer.ok) throw new Error(await reason(answer));
 		const list = await answer.json();
 		if (asked === id) show(list);
@@ -59,8 +60,9 @@ function rows(node, keys, of, format, none) {
 	put(node, make("ol", null, ...keys.map((k) => {
 		const bar = make("i", { class: "share", aria: { hidden: true } });
 		bar.style.width = (most > 0 ? (100 * of(k)) / most : 0) + "%";
-		return make("li", null, make("button", { type: "button", data: { key: k.key }, title: "Find it", onclick: () => inspect(k) },
-			bar, keyName(k.key), make("b", null, format(of(k)))));
+		const facts = [bar, keyName(k.key), make("b", null, format(of(k)))];
+		if (k.bytes) return make("li", null, make("span", { class: "long", title: `It has ${number(k.bytes)} bytes, too many to be found here` }, ...facts));
+		return make("li", null, make("button", { type: "button", data: { key: k.key }, title: "Find it", onclick: () => inspect(k) }, ...facts));
 	})));
 	if (focused !== null) [...node.querySelectorAll("button")].find((b) => b.dataset.key === focused)?.focus();
 }

@@ -39,6 +39,7 @@ export function heard(name, data) {
 			remember(data);
 			break;
 		case "sample":
+			while (state.samples.at(-1)?.t >= data.t) state.samples.pop(); // the server's clock was set back
 			state.samples.push(data);
 			trim();
 			break;

@@ -62,10 +62,8 @@ export function listen(url, onEvent, onLink) {
 		if (data === "") return;
 		const value = JSON.parse(data);
 		if (name === "bye") throw new Error(value.error);
-		if (name === "hello") {
-			failures = 0;
-			onLink("live");
-		}
+		if (name === "hello") onLink("live");
+		if (name === "sample") failures = 0; // until then it may be cut off again while it takes in the past
 		onEvent(name, value);
 	}
 
@@ -91,7 +89,7 @@ export function listen(url, onEvent, onLink) {
 	}
 
 	let hidden = null;
-	document.addEventListener("visibilitychange", () => {
+	function watch() {
 		clearTimeout(hidden);
 		if (document.hidden) {
 			hidden = setTimeout(() => {
@@ -102,7 +100,9 @@ export function listen(url, onEvent, onLink) {
 			away = false;
 			wake?.();
 		}
-	});
+	}
+	document.addEventListener("visibilitychange", watch);
+	watch(); // it may have been opened in the background
 	run();
 }
 
