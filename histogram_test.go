@@ -19,6 +19,9 @@ func TestAValueIsCountedInTheFirstBucketThatReachesIt(t *testing.T) {
 	}
 	for _, v := range values {
 		i := bucketOf(v)
+		if !(v > 0) && i != 0 || v > 1e10 && i != HistogramBuckets-1 {
+			t.Errorf("%v is in bucket %d", v, i)
+		}
 		if v > 0 && v > HistogramBound(i)*(1+1e-12) {
 			t.Fatalf("%v is above the bound of its bucket %d: %v", v, i, HistogramBound(i))
 		}
@@ -40,6 +43,16 @@ func TestAQuantileIsAtMostAFifthTooHigh(t *testing.T) {
 	for _, q := range []float64{0.01, 0.5, 0.9, 0.99, 1} {
 		if got := s.Quantile(q); got < q || got > q*1.19 {
 			t.Errorf("quantile %v is %v", q, got)
+		}
+	}
+	var few histogram
+	for _, v := range []float64{1, 4, 16} {
+		few.see(v)
+	}
+	s = few.snapshot()
+	for q, want := range map[float64]float64{0: 1, 0.33: 1, 0.34: 4, 0.5: 4, 0.66: 4, 0.67: 16, 1: 16} {
+		if got := s.Quantile(q); got != want {
+			t.Errorf("quantile %v of three is %v, not %v", q, got, want)
 		}
 	}
 	if empty := new(Histogram).Quantile(0.5); empty != 0 {

@@ -81,7 +81,7 @@ func (c *Cache[K, V]) tallyOne(r *read[K, V], now int64, info *ReadInfo) {
 		c.seen.waitTime.seeTime(time.Duration(now - r.now))
 	}
 	if r.loaded != 0 {
-		age := time.Duration(max(0, now-r.loaded))
+		age := time.Duration(now - r.loaded)
 		c.seen.serveAge.seeTime(age)
 		info.OldestAge = max(info.OldestAge, age)
 	}

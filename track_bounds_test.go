@@ -64,3 +64,24 @@ func TestARankingKeepsItsOrder(t *testing.T) {
 		t.Error(r.byKey)
 	}
 }
+
+// A key that becomes hot late finds all places taken. It stays there since it is
+// counted on from the count of the one whose place it got, as Space-Saving has it.
+func TestAKeyThatBecomesHotIsFoundAmongKeysThatAreReadOnce(t *testing.T) {
+	c := &Cache[string, string]{local: noLocal[string]{}, lone: true}
+	c.track = newTrack(2, c.staysStale)
+	for i := range 2 * trackRoom { // all places are taken by what was read a lot
+		for range 40 * trackSample {
+			c.track.touch(fmt.Sprint("old", i))
+		}
+	}
+	for i := range 40_000 {
+		c.track.touch(fmt.Sprint("once", i))
+		if i%4 == 0 {
+			c.track.touch("hot")
+		}
+	}
+	if keys := c.HotKeys(); keys[0].Key != "hot" {
+		t.Errorf("the hottest are %+v", keys)
+	}
+}
