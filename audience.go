@@ -14,6 +14,7 @@ var noContext = context.Background()
 type member struct {
 	trace  *Trace
 	log    *slog.Logger
+	keys   KeyLogging
 	health func() health
 	run    func(do func()) bool // on a goroutine that Close waits for; false: closed, not run
 }
@@ -65,6 +66,14 @@ func (a *audience) logger() *slog.Logger {
 		return all[0].log
 	}
 	return slog.New(slog.DiscardHandler)
+}
+
+// keyLogging is KeysHashed if any of the caches hashes its keys.
+func (a *audience) keyLogging() (l KeyLogging) {
+	for _, m := range a.all() {
+		l = max(l, m.keys)
+	}
+	return l
 }
 
 // deliveries tells of events in their order, one at a time, and with no lock

@@ -179,6 +179,8 @@ type breaker struct {
 	users atomic.Uint32 // the BreakerState of Breaker.Use, as far as it is known
 
 	told deliveries[BreakerChange]
+
+	toldPanic sparing // of the user's breaker
 }
 
 // bucketsPerWindow is in how many steps the calls of the past drop out.
@@ -306,7 +308,9 @@ func (b *breaker) end(done func(error), err error, took time.Duration) {
 func (b *breaker) guarded(method string, call func() error) error {
 	defer func() {
 		if p := recover(); p != nil {
-			b.heard.logger().Error("dewar: Breaker.Use panicked; the call counts as let through", "origin", b.origin, "in", method, "panic", p)
+			if unsaid, yes := b.toldPanic.may(); yes {
+				b.heard.logger().Error("dewar: Breaker.Use panicked; the call counts as let through", "origin", b.origin, "in", method, "panic", p, "unsaid", unsaid)
+			}
 		}
 	}()
 	return call()
@@ -337,7 +341,7 @@ func (b *breaker) announce(c BreakerChange) {
 	switch c.To {
 	case BreakerOpen:
 		log.Warn("dewar: an origin's breaker opened; stale values and errors answer for it",
-			"origin", c.Origin, "from", c.From.String(), "calls", c.Calls, "failures", c.Failures, "error", c.Err)
+			"origin", c.Origin, "from", c.From.String(), "calls", c.Calls, "failures", c.Failures, "error", b.heard.keyLogging().error(c.Err))
 	default:
 		log.Log(noContext, slog.LevelInfo, "dewar: an origin's breaker is "+c.To.String(), "origin", c.Origin, "from", c.From.String())
 	}

@@ -43,9 +43,10 @@ type Cache[K comparable, V any] struct {
 	awaited   awaited[K, V]
 	doubts    doubts
 
-	overdue    atomic.Int64 // loaders running past their timeout
-	toldLate   sparing      // of those
-	toldFailed sparing      // of failed writes
+	overdue     atomic.Int64 // loaders running past their timeout
+	toldLate    sparing      // of those
+	toldFailed  sparing      // of failed writes
+	toldAccepts sparing      // of panics in Stale.Accepts
 
 	life  context.Context // ends with Close, cause ErrClosed: loads and waiting
 	end   context.CancelCauseFunc
@@ -85,7 +86,7 @@ func New[K comparable, V any](cfg Config[K, V]) (*Cache[K, V], error) {
 		c.origin = newOrigin(cfg.Name, cfg.Guard, c.rules.keep > 0 || cfg.Guard.Breaker.isSet())
 	}
 	c.dialled = newDialled(cfg.Defcon, cfg.Levels)
-	c.self = &member{trace: cfg.Trace, log: cfg.Logger, health: c.health, run: c.tryRun}
+	c.self = &member{trace: cfg.Trace, log: cfg.Logger, keys: cfg.LogKeys, health: c.health, run: c.tryRun}
 	if err := c.openLocal(); err != nil {
 		return nil, err
 	}

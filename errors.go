@@ -77,6 +77,8 @@ type KeyError[K comparable] struct {
 
 func (e KeyError[K]) Error() string { return fmt.Sprintf("key %.64q: %v", fmt.Sprint(e.Key), e.Err) }
 
+func (e KeyError[K]) withoutKey() string { return fmt.Sprintf("a key: %v", e.Err) }
+
 // Unwrap returns why the key failed.
 func (e KeyError[K]) Unwrap() error { return e.Err }
 
@@ -95,6 +97,13 @@ func (e *BatchError[K]) Error() string {
 		return "dewar: " + e.Errs[0].Error()
 	}
 	return fmt.Sprintf("dewar: %d keys failed, the first: %v", len(e.Errs), e.Errs[0])
+}
+
+func (e *BatchError[K]) withoutKey() string {
+	if len(e.Errs) == 0 {
+		return e.Error()
+	}
+	return fmt.Sprintf("dewar: of %d keys the first failed: %v", len(e.Errs), e.Errs[0].Err)
 }
 
 // Unwrap returns one KeyError[K] per failed key.

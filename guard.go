@@ -63,9 +63,9 @@ type Origin struct {
 }
 
 // NewOrigin makes a guard for caches to share. name, of the same letters as
-// Config.Name, tells it apart in logs and metrics. Its breaker is on unless
-// Breaker.FailureRatio is negative. Whatever is wrong with g is told by New of
-// the caches that use it.
+// Config.Name, tells it apart in logs and metrics: give each its own. Its
+// breaker is on unless Breaker.FailureRatio is negative. Whatever is wrong with
+// g is told by New of the caches that use it.
 func NewOrigin(name string, g Guard) *Origin { return newOrigin(name, g, true) }
 
 func newOrigin(name string, g Guard, breaks bool) *Origin {

@@ -31,14 +31,18 @@ func HistogramBound(i int) float64 {
 	if i >= HistogramBuckets-1 {
 		return math.Inf(1)
 	}
-	return math.Exp2(float64(i+histogramLow) / 4)
+	return math.Ldexp(2*octave[i%4], i/4+histogramLow/4)
 }
 
-// Quantile returns a bound that a share of q of the values does not exceed; 0
-// when there are none.
+// Quantile returns a bound that a share of q, from 0 to 1, of the values does
+// not exceed; 0 when there are none. Of values above the last finite bound,
+// which is 2^20, that is what it returns.
 func (h *Histogram) Quantile(q float64) float64 {
 	if h.Count == 0 {
 		return 0
+	}
+	if q = min(q, 1); !(q > 0) { // NaN too
+		q = 0
 	}
 	rank, seen := max(1, uint64(math.Ceil(q*float64(h.Count)))), uint64(0)
 	for i, n := range h.Buckets {
@@ -76,7 +80,7 @@ func (h *histogram) see(v float64) {
 	}
 }
 
-// fourth roots of two by which bucketOf tells the four buckets of an octave
+// octave is the fourth roots of two by which bucketOf tells the four buckets of an octave
 // apart; math.Frexp's fractions lie from 0.5 up to 1.
 var octave = [...]float64{0.5, 0.5 * math.Sqrt2 / 1.189207115002721, 0.5 * math.Sqrt2, 0.5 * math.Sqrt2 * 1.189207115002721}
 

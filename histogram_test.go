@@ -97,3 +97,36 @@ func TestNoValueIsLostWhereManyAreSeenAtOnce(t *testing.T) {
 		t.Errorf("%d values, together %v", s.Count, s.Sum)
 	}
 }
+
+func TestBucketsAreExactAtTheirBounds(t *testing.T) {
+	for i := range HistogramBuckets - 1 {
+		b := HistogramBound(i)
+		if got := bucketOf(b); got != i {
+			t.Errorf("bucketOf(bound %d) = %d", i, got)
+		}
+		if got := bucketOf(math.Nextafter(b, math.Inf(1))); got != i+1 {
+			t.Errorf("just above bound %d: %d", i, got)
+		}
+	}
+	for v, want := range map[float64]int{math.Inf(1): HistogramBuckets - 1, math.Inf(-1): 0, -1: 0, 0: 0, 5e-324: 0, math.MaxFloat64: HistogramBuckets - 1} {
+		if got := bucketOf(v); got != want {
+			t.Errorf("%v: %d", v, got)
+		}
+	}
+	if got := bucketOf(math.NaN()); got != 0 {
+		t.Error(got)
+	}
+}
+
+func TestQuantilesOfOddSharesAreTheFirstOrTheLast(t *testing.T) {
+	var h Histogram
+	h.Count, h.Buckets[80], h.Buckets[84] = 10, 5, 5
+	for q, want := range map[float64]float64{-0.1: 1, 0: 1, 1: 2, 1.5: 2, math.Inf(1): 2, math.Inf(-1): 1} {
+		if got := h.Quantile(q); got != want {
+			t.Errorf("Quantile(%v) = %v, not %v", q, got, want)
+		}
+	}
+	if got := h.Quantile(math.NaN()); got != 1 {
+		t.Errorf("Quantile(NaN) = %v", got)
+	}
+}

@@ -108,10 +108,7 @@ func (j *journal[K, V]) startLocked() {
 func (c *Cache[K, V]) insist(key string) { c.journal.add(key, false) }
 
 func (j *journal[K, V]) run() {
-	unsaid, told := j.toldPending.may()
-	if told {
-		j.c.log.Warn("dewar: an invalidation is not confirmed by the remote tier; it is repeated until it is", "unsaid", unsaid)
-	}
+	told := j.tellPending()
 	wait := journalMinWait
 	hurry := j.hurry
 	for {
@@ -126,6 +123,7 @@ func (j *journal[K, V]) run() {
 		if wait = min(2*wait, journalMaxWait); hurry == nil {
 			wait = journalMinWait
 		}
+		told = told || j.tellPending() // an outage that begins soon after another is told of as well
 		tried, confirmed := j.try()
 		for tried > 0 && tried == confirmed && j.len() > 0 && j.c.write.Err() == nil {
 			tried, confirmed = j.try() // it answers: on with the others
@@ -144,6 +142,14 @@ func (j *journal[K, V]) run() {
 		}
 		j.mu.Unlock()
 	}
+}
+
+func (j *journal[K, V]) tellPending() (told bool) {
+	unsaid, told := j.toldPending.may()
+	if told {
+		j.c.log.Warn("dewar: an invalidation is not confirmed by the remote tier; it is repeated until it is", "unsaid", unsaid)
+	}
+	return told
 }
 
 // try repeats the deletion of what is pending.

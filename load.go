@@ -216,7 +216,9 @@ func (c *Cache[K, V]) fallsBack(err error) (yes bool) {
 	}
 	defer func() {
 		if p := recover(); p != nil { // Accepts is the user's, and this may be nobody's goroutine
-			c.log.Error("dewar: Stale.Accepts panicked; the error is not accepted", "panic", p)
+			if unsaid, yes := c.toldAccepts.may(); yes {
+				c.log.Error("dewar: Stale.Accepts panicked; the error is not accepted", "panic", p, "unsaid", unsaid)
+			}
 		}
 	}()
 	return c.cfg.Stale.Accepts(err)

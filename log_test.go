@@ -165,3 +165,102 @@ func TestInvalidationsThatAreConfirmedSoonAreLoggedOnceASecond(t *testing.T) {
 		}
 	})
 }
+
+func TestHashedKeysDoNotStandInTheBreakersLogLine(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log heard
+		o := newOrigin(0)
+		cfg := batched(o)
+		cfg.Logger, cfg.LogKeys = log.logger(), dewar.KeysHashed
+		cfg.Guard.Breaker = dewar.Breaker{FailureRatio: 0.5, MinRequests: 2}
+		cfg.LoadMany = func(_ context.Context, ks []string) (map[string]string, error) {
+			e := new(dewar.BatchError[string])
+			for _, k := range ks {
+				e.Errs = append(e.Errs, dewar.KeyError[string]{Key: k, Err: errOrigin})
+			}
+			return nil, e
+		}
+		c := open(t, cfg)
+		for i := range 5 {
+			_, _ = c.GetMany(t.Context(), []string{fmt.Sprint("alice@example.com-", i), "bob@example.com"})
+		}
+		synctest.Wait()
+		for _, l := range log.lines("example.com") {
+			t.Errorf("a key with KeysHashed: %s", l)
+		}
+		if n := len(log.lines("breaker opened", errOrigin.Error())); n != 1 {
+			t.Errorf("%d lines that the breaker has opened, and why", n)
+		}
+	})
+}
+
+func TestAPanickingAcceptsIsLoggedOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log heard
+		o := newOrigin(0)
+		o.fail(errOrigin)
+		cfg := localOnly(o)
+		cfg.Logger = log.logger()
+		cfg.Stale = dewar.Stale{IfError: time.Hour, Accepts: func(error) bool { panic("oops") }}
+		cfg.Guard.Breaker.FailureRatio = -1
+		c := open(t, cfg)
+		for i := range 100 {
+			_, _ = c.Get(t.Context(), fmt.Sprint(i))
+		}
+		if n := len(log.lines("Accepts panicked")); n != 1 {
+			t.Errorf("%d lines in no time", n)
+		}
+	})
+}
+
+type panickyBreaker struct{}
+
+func (panickyBreaker) Allow() (func(error), error) { panic("oops") }
+
+func TestAPanickingBreakerIsLoggedOnceASecond(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log heard
+		cfg := localOnly(newOrigin(0))
+		cfg.Logger = log.logger()
+		cfg.Guard.Breaker.Use = panickyBreaker{}
+		c := open(t, cfg)
+		for i := range 100 {
+			_, _ = c.Get(t.Context(), fmt.Sprint(i))
+		}
+		if n := len(log.lines("Use panicked")); n != 1 {
+			t.Errorf("%d lines in no time", n)
+		}
+	})
+}
+
+func TestALongOutageOfInvalidationsIsToldAlsoSoonAfterAShortOne(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var log heard
+		w := setScene(t, func(cfg *config) { cfg.Logger = log.logger() })
+		w.chaos.Down(true)
+		_ = w.Invalidate(t.Context(), "a")
+		time.Sleep(60 * time.Millisecond)
+		w.chaos.Down(false)
+		time.Sleep(300 * time.Millisecond)
+		if n := w.Stats().PendingInvalidations; n != 0 {
+			t.Fatal(n)
+		}
+		w.chaos.Down(true)
+		if err := w.Invalidate(t.Context(), "b"); !errors.Is(err, dewar.ErrInvalidationPending) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if err := w.Invalidate(t.Context(), "c"); !errors.Is(err, dewar.ErrInvalidationPending) {
+			t.Fatal(err)
+		}
+		time.Sleep(time.Hour)
+		if n := len(log.lines("an invalidation is not confirmed")); n != 2 {
+			t.Errorf("two outages, the second of two hours: %d lines\n%s", n, strings.Join(log.lines("invalidation"), ""))
+		}
+		w.chaos.Down(false)
+		time.Sleep(10 * time.Second)
+		if n := len(log.lines("all invalidations are confirmed")); n != 2 {
+			t.Errorf("%d times told that all are confirmed", n)
+		}
+	})
+}

@@ -15,6 +15,7 @@ type ranked struct {
 	by  int64
 	at  int // its place in the heap
 
+	over  int64 // how much of by may be another's, whose place it got; not for every ranking
 	until int64 // of no interest any more from then on, on Clock; not for every ranking
 }
 

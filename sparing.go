@@ -1,6 +1,7 @@
 package dewar
 
 import (
+	"errors"
 	"fmt"
 	"hash/fnv"
 	"strconv"
@@ -32,7 +33,11 @@ type KeyLogging uint8
 
 const (
 	KeysQuoted KeyLogging = iota // quoted, and cut to 64 bytes
-	KeysHashed                   // the same hash for the same key in every process
+
+	// KeysHashed is the same hash for the same key in every process. Of a
+	// KeyError or BatchError only the reason is logged then. What other errors
+	// say is the loader's own.
+	KeysHashed
 )
 
 // loggedKey is how long a key may be in a log line.
@@ -53,4 +58,13 @@ func (l KeyLogging) of(key string) string {
 		return strconv.Quote(key[:end]) + "..."
 	}
 	return strconv.Quote(key)
+}
+
+// error is err as a log line has it.
+func (l KeyLogging) error(err error) any {
+	var named interface{ withoutKey() string }
+	if l == KeysHashed && errors.As(err, &named) {
+		return named.withoutKey()
+	}
+	return err
 }

@@ -22,7 +22,7 @@ type Stats struct {
 	NegativeRemote uint64 // of Negative: remembered by the remote tier
 	NegativeOrigin uint64 // of Negative: said by the origin; the others remembered locally
 
-	Collapsed uint64 // reads that were answered by a flight somebody else had started
+	Collapsed uint64 // reads that were answered by a flight that another read had started
 
 	Loads      uint64 // calls of the origin
 	LoadedKeys uint64 // keys asked for in them

@@ -310,3 +310,30 @@ func TestStatsMayBeReadWhileOthersReadWriteAndClose(t *testing.T) {
 		})
 	}
 }
+
+func TestALocalStaleValueAfterSoftTimeoutIsNotCollapsed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		o := newOrigin(0)
+		cfg := localOnly(o)
+		cfg.Stale = dewar.Stale{IfError: time.Hour, SoftTimeout: 100 * time.Millisecond}
+		c := open(t, cfg)
+		mustGet(t, c, "a", "a#1")
+		time.Sleep(2 * time.Minute)
+		o.slow(5 * time.Second)
+		before := c.Stats()
+		for range 10 {
+			go c.Get(context.Background(), "a")
+		}
+		time.Sleep(50 * time.Millisecond)
+		r, err := c.GetResult(t.Context(), "a")
+		if err != nil || r.Tier != dewar.TierLocal || r.Status != dewar.StatusStale {
+			t.Fatal(r, err)
+		}
+		s := c.Stats()
+		t.Logf("stale %d, collapsed %d", s.Stale-before.Stale, s.Collapsed-before.Collapsed)
+		if r.Collapsed {
+			t.Error("a value from the local tier, after SoftTimeout, is told as what another's flight brought; it has brought nothing yet")
+		}
+		time.Sleep(time.Minute)
+	})
+}

@@ -73,7 +73,8 @@ func (t *track) touch(key string) {
 		t.hot.rank(r, r.by+1)
 	case t.hot.full():
 		least := t.hot.first()
-		t.hot.replace(least, key, least.by+1) // its count may be too high now, never too low
+		least.over = least.by // its count may be too high now by that, never too low
+		t.hot.replace(least, key, least.by+1)
 	default:
 		t.hot.add(key, 1)
 	}
@@ -85,6 +86,7 @@ func (t *track) fadeLocked(now int64) {
 		t.past = (t.past + trackHalf) / 2
 		for _, r := range t.hot.heap {
 			r.by /= 2 // it still is a heap
+			r.over /= 2
 		}
 		for len(t.hot.heap) > 0 && t.hot.first().by == 0 {
 			t.hot.remove(t.hot.first())
@@ -207,7 +209,8 @@ type StaleKey struct {
 }
 
 // HotKeys returns up to Config.Track of the keys that are read most, the
-// hottest first; nil without Track. Counts are estimates from a sample.
+// hottest first; nil without Track. Rates are estimates from a sample, and too
+// low rather than too high for keys that have become hot lately.
 func (c *Cache[K, V]) HotKeys() []HotKey {
 	if c.track == nil {
 		return nil
@@ -229,7 +232,7 @@ func (t *track) hotKeys() []HotKey {
 	seconds := max(time.Second, time.Duration(t.past+now-t.halved)).Seconds()
 	keys := make([]HotKey, 0, len(t.hot.heap))
 	for _, r := range t.hot.heap {
-		keys = append(keys, HotKey{r.key, float64(r.by) * trackSample / seconds})
+		keys = append(keys, HotKey{r.key, float64(r.by-r.over) * trackSample / seconds})
 	}
 	return keys
 }

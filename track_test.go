@@ -397,3 +397,28 @@ func TestWithoutTrackNoKeyIsKept(t *testing.T) {
 		}
 	})
 }
+
+// Where more keys are read than are counted, each gets the place of another.
+func TestAKeyThatIsReadOnceIsNotToldAsHot(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		cfg := tracking(newOrigin(0), 10)
+		c := open(t, cfg)
+		ks := make([]string, 160_000)
+		for i := range ks {
+			ks[i] = fmt.Sprint("key", i)
+		}
+		time.Sleep(time.Second)
+		for at := 0; at < len(ks); at += 16_000 { // each key once, over 10 s
+			if _, err := c.GetMany(t.Context(), ks[at:at+16_000]); err != nil {
+				t.Fatal(err)
+			}
+			time.Sleep(time.Second)
+		}
+		for _, k := range c.HotKeys()[:3] {
+			t.Logf("%s: %.1f reads a second; it was read once", k.Key, k.Reads)
+			if k.Reads > 16 { // a sample of one in 16 says at most that of one read
+				t.Errorf("%s: %.1f reads a second; it was read once in all", k.Key, k.Reads)
+			}
+		}
+	})
+}

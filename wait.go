@@ -131,7 +131,7 @@ func (c *Cache[K, V]) serve(r *read[K, V], e *Entry[V], v verdict, why error) bo
 func (c *Cache[K, V]) answer(r *read[K, V], e *Entry[V], status Status, tier string, err error) {
 	r.result = Result[V]{
 		Status: status, Tier: tier,
-		Collapsed: r.flight != nil && !r.own,
+		Collapsed: r.flight != nil && !r.own && tier != TierLocal,
 	}
 	r.err, r.loaded = nil, e.Loaded
 	switch status {

@@ -16,4 +16,10 @@
 // There are no observable histograms, and counting again what is counted
 // already would cost every load. So histograms come from a metric.Producer,
 // which gives the SDK the exact buckets, as exponential histograms of scale 2.
+// They are cumulative, whatever temporality the reader has: what a Producer
+// gives is not converted. For a backend that takes only deltas, the collector's
+// cumulativetodelta processor does it.
+//
+// A cache in two registrations is counted twice: Unregister the first before
+// Observe gets a longer list. Origins are told apart by name.
 package dewarotel

@@ -14,15 +14,15 @@ import (
 )
 
 // Histograms returns a Producer of the caches' histograms, for a reader of the
-// SDK: sdkmetric.WithProducer.
+// SDK: sdkmetric.WithProducer. Two caches of one name cannot be told apart.
 func Histograms(caches ...Cache) sdkmetric.Producer {
-	return &producer{caches: slices.Clone(caches), began: time.Now()}
+	return &producer{slices.Clone(caches)}
 }
 
-type producer struct {
-	caches []Cache
-	began  time.Time // counts are since then, or before
-}
+type producer struct{ caches []Cache }
+
+// began is when the program began: before anything was counted.
+var began = time.Now()
 
 // dewar's buckets end at powers of the fourth root of two, as those of scale 2
 // do. Bucket 81 is the one above 1, which is number 0 there; bucket 0, up to
@@ -41,7 +41,7 @@ func (p *producer) Produce(context.Context) ([]metricdata.ScopeMetrics, error) {
 		s := cache.Stats()
 		of := attribute.NewSet(attribute.String("dewar.cache.name", cache.Name()))
 		for i := range metrics.Histograms {
-			points[i] = append(points[i], pointOf(metrics.Histograms[i].Of(&s), of, p.began, now))
+			points[i] = append(points[i], pointOf(metrics.Histograms[i].Of(&s), of, now))
 		}
 	}
 	out := metricdata.ScopeMetrics{Scope: instrumentation.Scope{Name: scope}}
@@ -63,7 +63,7 @@ func ofSuffix(name string) string {
 	return ""
 }
 
-func pointOf(h *dewar.Histogram, of attribute.Set, began, now time.Time) metricdata.ExponentialHistogramDataPoint[float64] {
+func pointOf(h *dewar.Histogram, of attribute.Set, now time.Time) metricdata.ExponentialHistogramDataPoint[float64] {
 	point := metricdata.ExponentialHistogramDataPoint[float64]{
 		Attributes: of, StartTime: began, Time: now,
 		Count: h.Count, Sum: h.Sum, Scale: scale, ZeroCount: h.Buckets[0], ZeroThreshold: zeroBelow,

@@ -22,6 +22,13 @@ type Cache interface {
 // histograms, which Histograms tells. They are read when metrics are collected,
 // and block no reader. Unregister the registration to end it.
 func Observe(provider metric.MeterProvider, caches ...Cache) (metric.Registration, error) {
+	names := make(map[string]bool, len(caches))
+	for _, c := range caches {
+		if names[c.Name()] {
+			return nil, fmt.Errorf("dewarotel: there are two caches %q: give one another Config.Name", c.Name())
+		}
+		names[c.Name()] = true
+	}
 	meter := provider.Meter(scope)
 	instruments := make([]metric.Float64Observable, len(metrics.Families))
 	all := make([]metric.Observable, len(metrics.Families))

@@ -273,3 +273,18 @@ func TestHistogramsAreExact(t *testing.T) {
 		}
 	})
 }
+
+func TestTwoCachesOfOneNameAreNotObserved(t *testing.T) {
+	provider := sdkmetric.NewMeterProvider()
+	cache := func(name string) dewarotel.Cache {
+		return dewartest.New(t, dewar.Config[string, string]{
+			Name: name, Load: func(_ context.Context, k string) (string, error) { return k, nil },
+		})
+	}
+	if _, err := dewarotel.Observe(provider, cache("videos"), cache("ads"), cache("videos")); err == nil || !strings.Contains(err.Error(), "Config.Name") {
+		t.Error(err)
+	}
+	if _, err := dewarotel.Observe(provider, cache("videos"), cache("ads")); err != nil {
+		t.Error(err)
+	}
+}

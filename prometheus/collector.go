@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/dewarcache/dewar"
@@ -69,7 +70,7 @@ func (c *Collector) Describe(descs chan<- *prometheus.Desc) {
 // Collect implements prometheus.Collector. Nobody is kept waiting for it.
 func (c *Collector) Collect(out chan<- prometheus.Metric) {
 	c.mu.Lock()
-	caches := slices.Collect(maps.Values(c.caches))
+	caches := slices.SortedFunc(maps.Values(c.caches), func(a, b Cache) int { return strings.Compare(a.Name(), b.Name()) })
 	c.mu.Unlock()
 	for s := range metrics.Snapshots(slices.Values(caches)) {
 		tell(s, out)

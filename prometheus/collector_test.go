@@ -201,3 +201,41 @@ func TestAScrapeKeepsNoReaderWaiting(t *testing.T) {
 		}
 	}
 }
+
+func TestOfTwoOriginsOfOneNameEveryScrapeTellsTheSame(t *testing.T) {
+	own, ads := remote("catalog"), remote("ads")
+	own.stats.Origin = dewar.OriginStats{Name: "catalog", Slots: 128}
+	ads.stats.Origin = dewar.OriginStats{Name: "catalog", Slots: 64}
+	r := prometheus.NewPedanticRegistry()
+	r.MustRegister(dewarprom.NewCollector(own, ads))
+	seen := make(map[float64]int)
+	for range 100 {
+		families, err := r.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, f := range families {
+			if f.GetName() == "dewar_origin_slots" {
+				seen[f.Metric[0].GetGauge().GetValue()]++
+			}
+		}
+	}
+	if len(seen) != 1 {
+		t.Errorf("its slots are told as %v", seen)
+	}
+}
+
+func TestAgesOfDaysAreInsideTheClassicBuckets(t *testing.T) {
+	videos := remote("videos")
+	day := 0
+	for dewar.HistogramBound(day) < 24*3600 {
+		day++
+	}
+	for name, h := range map[string]*dewar.Histogram{"dewar_stale_age_seconds": &videos.stats.StaleAge, "dewar_serve_age_seconds": &videos.stats.ServeAge} {
+		h.Count, h.Sum, h.Buckets[day] = 1, 24*3600, 1
+		m := gather(t, videos)[name].Metric[0].GetHistogram()
+		if last := m.Bucket[len(m.Bucket)-1]; last.GetCumulativeCount() != 1 {
+			t.Errorf("%s: an age of a day is above the last bucket, %v s", name, last.GetUpperBound())
+		}
+	}
+}

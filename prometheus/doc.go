@@ -11,5 +11,12 @@
 // are in dashboards/.
 //
 // A scrape reads counters and blocks no reader. Metrics of an origin that
-// several caches share are told once.
+// several caches share are told once. So a program has one Collector for all its
+// caches, which come and go with Add and Remove: two would both tell of an
+// origin. Origins are told apart by name: give each one of its own, other than
+// that of a cache which has its origin for itself.
+//
+// The dashboard and the alerts use the classic buckets. A server that scrapes
+// native histograms must be told to keep those too
+// (always_scrape_classic_histograms).
 package dewarprom

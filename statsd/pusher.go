@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/DataDog/datadog-go/v5/statsd"
@@ -52,12 +53,19 @@ type Pusher struct {
 	end    context.CancelFunc
 	done   chan struct{} // closed when the goroutine has ended
 
+	lately atomic.Pointer[error] // that the client came upon since the last push
+
 	mu     sync.Mutex // mu guards what follows, and that pushes do not overlap
-	caches []Cache
-	before map[string]float64 // counters, by series
-	seen   map[string]dewar.Histogram
+	caches []*told
 	fails  bool
 	closed error // what Close returned; errOpen before
+}
+
+// told is a cache, and what was told of it before.
+type told struct {
+	Cache
+	counts map[string]float64         // counters, by series
+	seen   map[string]dewar.Histogram // by name
 }
 
 var errOpen = errors.New("open")
@@ -74,34 +82,49 @@ func Start(cfg Config, caches ...Cache) (*Pusher, error) {
 	cfg.Interval = cmp.Or(cfg.Interval, 10*time.Second)
 	cfg.Prefix = cmp.Or(cfg.Prefix, "dewar.")
 	cfg.Logger = cmp.Or(cfg.Logger, slog.New(slog.DiscardHandler))
-	client, err := statsd.New(
-		cfg.Addr, statsd.WithTags(cfg.Tags),
-		statsd.WithoutTelemetry(), statsd.WithoutOriginDetection(), statsd.WithoutClientSideAggregation(),
-	)
+	ctx, end := context.WithCancel(context.Background())
+	p := &Pusher{cfg: cfg, end: end, done: make(chan struct{}), closed: errOpen}
+	client, err := p.connect()
 	if err != nil {
+		end()
 		return nil, fmt.Errorf("dewarstatsd: %w", err)
 	}
-	ctx, end := context.WithCancel(context.Background())
-	p := &Pusher{
-		cfg: cfg, client: client, end: end, done: make(chan struct{}), closed: errOpen,
-		caches: slices.Clone(caches), before: make(map[string]float64), seen: make(map[string]dewar.Histogram),
+	for _, cache := range caches {
+		if err := p.addLocked(cache); err != nil { // nobody else has it yet
+			end()
+			_ = client.Close()
+			return nil, err
+		}
 	}
+	p.client = client
 	go p.run(ctx) // Close waits for it
 	return p, nil
 }
 
-// Add adds a cache.
-func (p *Pusher) Add(cache Cache) {
+// Add adds a cache. It is an error if there is another whose series would be the
+// same.
+func (p *Pusher) Add(cache Cache) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.caches = append(p.caches, cache)
+	return p.addLocked(cache)
+}
+
+func (p *Pusher) addLocked(cache Cache) error {
+	for _, there := range p.caches {
+		if there.Name() == cache.Name() || p.cfg.Plain && part(there.Name()) == part(cache.Name()) {
+			return fmt.Errorf("dewarstatsd: there is a cache %q already: remove it before, or give %q another Config.Name", there.Name(), cache.Name())
+		}
+	}
+	p.caches = append(p.caches, &told{cache, make(map[string]float64), make(map[string]dewar.Histogram)})
+	return nil
 }
 
 // Remove removes a cache after it was pushed for the last time.
 func (p *Pusher) Remove(cache Cache) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if at := slices.Index(p.caches, cache); at >= 0 && p.closed == errOpen {
+	at := slices.IndexFunc(p.caches, func(there *told) bool { return there.Cache == cache })
+	if at >= 0 && p.closed == errOpen {
 		p.pushLocked()
 		p.caches = slices.Delete(p.caches, at, at+1)
 	}
@@ -138,7 +161,10 @@ func (p *Pusher) run(ctx context.Context) {
 
 func (p *Pusher) pushLocked() {
 	var errs []error
+	next := 0
 	for s := range metrics.Snapshots(slices.Values(p.caches)) {
+		cache := p.caches[next]
+		next++
 		for i := range metrics.Families {
 			f := &metrics.Families[i]
 			if !s.Has(f) {
@@ -149,15 +175,19 @@ func (p *Pusher) pushLocked() {
 				for k, word := range series.Words {
 					labels = append(labels, label{f.Labels[k], word})
 				}
-				errs = append(errs, p.tell(f, series.Value(&s.Stats), labels))
+				errs = append(errs, p.tell(cache, f, series.Value(&s.Stats), labels))
 			}
 		}
 		for i := range metrics.Histograms {
 			h := &metrics.Histograms[i]
-			errs = append(errs, p.tellHistogram(h, h.Of(&s.Stats), s.Cache))
+			errs = append(errs, p.tellHistogram(cache, h, h.Of(&s.Stats)))
 		}
 	}
-	p.note(errors.Join(append(errs, p.client.Flush())...))
+	errs = append(errs, p.client.Flush())
+	if err := p.lately.Swap(nil); err != nil {
+		errs = append(errs, *err)
+	}
+	p.note(errors.Join(errs...))
 }
 
 // note logs when pushing begins to fail, and when it works again.
@@ -174,14 +204,14 @@ func (p *Pusher) note(err error) {
 type label struct{ name, value string }
 
 // tell pushes one series; of a counter what came since the last push.
-func (p *Pusher) tell(f *metrics.Family, v float64, labels []label) error {
+func (p *Pusher) tell(cache *told, f *metrics.Family, v float64, labels []label) error {
 	if !f.Counts {
 		name, tags := p.named(f.Name, labels)
 		return p.client.Gauge(name, v, tags, 1)
 	}
 	id := fmt.Sprint(f.Name, labels)
-	came := v - p.before[id]
-	p.before[id] = v
+	came := v - cache.counts[id]
+	cache.counts[id] = v
 	if came <= 0 {
 		return nil
 	}
@@ -194,15 +224,14 @@ var percentiles = []struct {
 	q    float64
 }{{"p50", 0.5}, {"p95", 0.95}, {"p99", 0.99}}
 
-func (p *Pusher) tellHistogram(f *metrics.HistogramFamily, h *dewar.Histogram, cache string) error {
-	id := f.Name + " " + cache
-	last := p.seen[id]
+func (p *Pusher) tellHistogram(cache *told, f *metrics.HistogramFamily, h *dewar.Histogram) error {
+	last := cache.seen[f.Name]
 	came := h.Since(&last)
-	p.seen[id] = *h
+	cache.seen[f.Name] = *h
 	if came.Count == 0 {
 		return nil
 	}
-	labels := []label{{"cache", cache}}
+	labels := []label{{metrics.OfCache.String(), cache.Name()}}
 	name, tags := p.named(f.Name+".count", labels)
 	errs := []error{p.client.Count(name, int64(came.Count), tags, 1)}
 	for _, percentile := range percentiles {

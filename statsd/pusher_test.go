@@ -98,7 +98,9 @@ func TestCountersAreWhatCameSinceTheLastPush(t *testing.T) {
 	videos.stats.LocalHits, videos.stats.Loads = 100, 7
 	p := start(t, dewarstatsd.Config{Addr: a.addr(), Interval: time.Hour}, videos)
 	ads := newFixed("ads")
-	p.Add(ads)
+	if err := p.Add(ads); err != nil {
+		t.Fatal(err)
+	}
 	p.Remove(ads) // pushes
 	wants(t, a.lines(), "dewar.gets_total:100|c|#cache:videos,tier:local,outcome:hit", "dewar.loads_total:7|c|#cache:videos", "dewar.defcon_level:5|g|#cache:videos")
 	videos.mu.Lock()

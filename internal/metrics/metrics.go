@@ -53,7 +53,7 @@ type Snapshot struct {
 }
 
 // Snapshots takes one of each cache. Of an origin that several share, only the
-// first tells.
+// first tells; origins are told apart by their names.
 func Snapshots[C Cache](caches iter.Seq[C]) iter.Seq[*Snapshot] {
 	return func(yield func(*Snapshot) bool) {
 		told := make(map[string]bool)
@@ -125,7 +125,7 @@ var Families = []Family{
 			series(func(s *dewar.Stats) uint64 { return s.Failed }, "none", "error"),
 		},
 	},
-	counter(OfCache, "gets_collapsed_total", "Keys read that another call's flight answered.", func(s *dewar.Stats) uint64 { return s.Collapsed }),
+	counter(OfCache, "gets_collapsed_total", "Keys read that another read's flight answered.", func(s *dewar.Stats) uint64 { return s.Collapsed }),
 
 	counter(OfCache, "loads_total", "Calls of the origin.", func(s *dewar.Stats) uint64 { return s.Loads }),
 	counter(OfCache, "loaded_keys_total", "Keys asked for in calls of the origin.", func(s *dewar.Stats) uint64 { return s.LoadedKeys }),
@@ -217,8 +217,8 @@ func inState(state dewar.BreakerState) Series {
 var Histograms = []HistogramFamily{
 	{"load_seconds", "Duration of calls of the origin.", -10, 4, func(s *dewar.Stats) *dewar.Histogram { return &s.LoadTime }},
 	{"wait_seconds", "How long reads waited that had to wait for a flight.", -10, 4, func(s *dewar.Stats) *dewar.Histogram { return &s.WaitTime }},
-	{"serve_age_seconds", "Age of values served off the hit path.", -4, 14, func(s *dewar.Stats) *dewar.Histogram { return &s.ServeAge }},
-	{"stale_age_seconds", "Age of stale values served.", -2, 16, func(s *dewar.Stats) *dewar.Histogram { return &s.StaleAge }},
+	{"serve_age_seconds", "Age of values served off the hit path.", -4, 20, func(s *dewar.Stats) *dewar.Histogram { return &s.ServeAge }},
+	{"stale_age_seconds", "Age of stale values served.", -2, 20, func(s *dewar.Stats) *dewar.Histogram { return &s.StaleAge }},
 	{"load_keys", "Keys of a call of the origin.", 0, 10, func(s *dewar.Stats) *dewar.Histogram { return &s.BatchSize }},
 	{"fill_seconds", "Duration of round trips that write to the remote tier.", -12, 1, func(s *dewar.Stats) *dewar.Histogram { return &s.FillTime }},
 	{"backfill_delay_seconds", "From the end of a load until its value was written to the remote tier.", -12, 4, func(s *dewar.Stats) *dewar.Histogram { return &s.BackfillDelay }},
