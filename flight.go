@@ -153,3 +153,22 @@ func (f *flight[K, V]) lingers(now int64) bool {
 func (c *Cache[K, V]) fly(fs []*flight[K, V]) {
 	c.load(c.lease(c.allowed(c.rest(c.consult(fs)))), nil)
 }
+
+// slab allocates the flights of a batch together: they live and die together.
+type slab[K comparable, V any] struct {
+	free []flight[K, V]
+	want int // how many more may be asked for
+}
+
+// slabSize keeps a slab under 32 KiB, above which allocation is slower.
+const slabSize = 100
+
+func (s *slab[K, V]) next() *flight[K, V] {
+	if len(s.free) == 0 {
+		s.free = make([]flight[K, V], min(max(s.want, 1), slabSize))
+	}
+	f := &s.free[0]
+	s.free = s.free[1:]
+	s.want--
+	return f
+}

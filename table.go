@@ -105,25 +105,6 @@ func (n *need) covers(m *need) bool {
 		(!m.hasMaxAge || n.reload || n.origin || n.hasMaxAge && n.maxAge <= m.maxAge)
 }
 
-// slab allocates the flights of a batch together: they live and die together.
-type slab[K comparable, V any] struct {
-	free []flight[K, V]
-	want int // how many more may be asked for
-}
-
-// slabSize keeps a slab under 32 KiB, above which allocation is slower.
-const slabSize = 100
-
-func (s *slab[K, V]) next() *flight[K, V] {
-	if len(s.free) == 0 {
-		s.free = make([]flight[K, V], min(max(s.want, 1), slabSize))
-	}
-	f := &s.free[0]
-	s.free = s.free[1:]
-	s.want--
-	return f
-}
-
 // claim is how a caller came out of the table: with a flight, with an entry
 // that it may serve after all, or with an error.
 type claim[K comparable, V any] struct {
