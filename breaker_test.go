@@ -131,8 +131,9 @@ func TestABreakerStaysOpenForOpenForGiveOrTakeAFifth(t *testing.T) {
 					trip(t, c, o)
 					begun := time.Now()
 					wg.Go(func() {
+						time.Sleep(want * 79 / 100)
 						for c.Stats().Origin.Breaker == dewar.BreakerOpen {
-							time.Sleep(want / 1000)
+							time.Sleep(want / 500)
 						}
 						mu.Lock()
 						defer mu.Unlock()

@@ -215,7 +215,7 @@ func TestWhatHappensToAKeyIsInspected(t *testing.T) {
 		},
 		"an invalidation not confirmed": {
 			do: func(w *scene) {
-				w.read("a")
+				w.both("a")
 				w.chaos.Down(true)
 				_ = w.Invalidate(background, "a")
 			},
@@ -224,7 +224,7 @@ func TestWhatHappensToAKeyIsInspected(t *testing.T) {
 			},
 		},
 		"a remote tier that is down": {
-			do: func(w *scene) { w.read("a"); w.chaos.Down(true) },
+			do: func(w *scene) { w.both("a"); w.chaos.Down(true) },
 			is: func(in dewar.Inspection, err error) bool {
 				return err != nil && !in.Pending && in.Local != nil && in.Remote == nil && in.RemoteState == "failed"
 			},
