@@ -149,6 +149,7 @@ func TestAHitChangesNothingButItsCounterAndAllocatesNothing(t *testing.T) {
 				if err := c.Wait(t.Context()); err != nil {
 					t.Fatal(err)
 				}
+				eventually(t, "the load's slot is given back", func() bool { return c.Stats().Origin.Calls == 0 })
 				ctx, ks, into := t.Context(), []string{"a"}, 0
 				before := c.Stats()
 				hit := testing.AllocsPerRun(2000, func() { _, _ = c.Get(ctx, "a") })
