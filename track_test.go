@@ -323,6 +323,7 @@ func TestWhoBroughtAnEntryIsKnown(t *testing.T) {
 					if err := bring.do(t.Context(), c); err != nil {
 						t.Fatal(err)
 					}
+					synctest.Wait() // what comes beside is stored after what was asked for is answered
 					in, err := c.Inspect(t.Context(), "a")
 					want := bring.want
 					if track == 0 {
