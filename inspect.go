@@ -112,7 +112,7 @@ func (c *Cache[K, V]) entryInfo(e *Entry[V], now int64) *EntryInfo {
 		info.Age = "dead"
 	case now >= e.Fresh:
 		info.Age = "stale"
-	case now >= e.Due && !info.Negative: // of a remote one that is Fresh
+	case now >= e.Due && !info.Negative: // never a remote one: its Due is its Fresh
 		info.Age = "due"
 	default:
 		info.Age = "fresh"

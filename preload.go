@@ -15,7 +15,8 @@ const preloadErrors = 10
 
 // Preload fills the tiers ahead of traffic, as background work: at most
 // Guard.MaxBackground calls of the origin at once. Keys that are fresh are
-// skipped, keys that the origin does not have are no error. It goes on past
+// skipped, keys that the origin does not have are no error. Keys to which
+// readers leave no turn of Guard.LoadsPerSecond wait for another. It goes on past
 // keys that fail, joins the first ten errors (as KeyError[K]), and ends early
 // only with ctx or the cache.
 func (c *Cache[K, V]) Preload(ctx context.Context, keys iter.Seq[K]) error {

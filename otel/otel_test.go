@@ -288,3 +288,23 @@ func TestTwoCachesOfOneNameAreNotObserved(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+func TestHistogramsBeginNoLaterThanWhatTheyHaveCounted(t *testing.T) {
+	cache := dewartest.New(t, dewar.Config[string, string]{
+		Name: "videos", Load: func(_ context.Context, k string) (string, error) { return k, nil },
+	})
+	if _, err := cache.Get(t.Context(), "a"); err != nil {
+		t.Fatal(err)
+	}
+	counted := time.Now()
+	time.Sleep(time.Millisecond)
+	scopes, err := dewarotel.Histograms(cache).Produce(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, m := range scopes[0].Metrics {
+		if p := m.Data.(metricdata.ExponentialHistogram[float64]).DataPoints[0]; p.StartTime.After(counted) {
+			t.Errorf("%s begins at %v, after %v", m.Name, p.StartTime, counted)
+		}
+	}
+}
