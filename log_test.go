@@ -1,13 +1,11 @@
 package dewar_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -15,25 +13,14 @@ import (
 	"github.com/dewarcache/dewar"
 )
 
-// heard keeps log lines; it is safe for concurrent use.
-type heard struct {
-	mu  sync.Mutex // mu guards buf
-	buf bytes.Buffer
-}
-
-func (h *heard) Write(p []byte) (int, error) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	return h.buf.Write(p)
-}
+// heard keeps log lines.
+type heard struct{ logBuffer }
 
 func (h *heard) logger() *slog.Logger { return slog.New(slog.NewTextHandler(h, nil)) }
 
 // lines returns the lines so far that have all the words.
 func (h *heard) lines(words ...string) (lines []string) {
-	h.mu.Lock()
-	defer h.mu.Unlock()
-	for line := range strings.Lines(h.buf.String()) {
+	for line := range strings.Lines(h.String()) {
 		has := true
 		for _, w := range words {
 			has = has && strings.Contains(line, w)
