@@ -70,6 +70,7 @@ func TestALoadBegunBeforeAnInvalidateStoresNothing(t *testing.T) {
 						t.Errorf("the remote tier has %s as fresh; steps: %v", e.Value, a.steps)
 					}
 					a.want("k", "k@1")
+					a.wait() // else another process may serve its stale copy meanwhile
 					startProcess(t, srv, origin, change).want("k", "k@1")
 				})
 			})
