@@ -41,12 +41,22 @@ type liveRedis struct {
 func startRedis(t *testing.T) *liveRedis {
 	t.Helper()
 	r := &liveRedis{t: t, addr: freeAddr(t)}
+	for range 4 { // somebody may get the port in between
+		if r.run() {
+			break
+		}
+		r.addr = freeAddr(t)
+	}
 	r.start()
 	t.Cleanup(r.stop)
 	return r
 }
 
-// freeAddr returns an address on which nobody listens.
+// unusedAddr is an address at which nobody listens: a port that no listener is
+// given by chance.
+const unusedAddr = "127.0.0.1:1"
+
+// freeAddr returns an address for a server to come: nobody listens there yet.
 func freeAddr(t *testing.T) string {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -57,7 +67,19 @@ func freeAddr(t *testing.T) string {
 	return l.Addr().String()
 }
 
+// start starts the server where it was before, unless it runs.
 func (r *liveRedis) start() {
+	r.t.Helper()
+	for range 4 { // an outgoing connection may have got the port meanwhile
+		if r.cmd != nil || r.run() {
+			return
+		}
+	}
+	r.t.Fatal("redis-server does not start at ", r.addr)
+}
+
+// run tries to start the server, and tells whether it answers.
+func (r *liveRedis) run() bool {
 	r.t.Helper()
 	path, err := exec.LookPath("redis-server")
 	if err != nil {
@@ -70,7 +92,17 @@ func (r *liveRedis) start() {
 	}
 	rdb := redis.NewClient(&redis.Options{Addr: r.addr})
 	defer rdb.Close()
-	eventually(r.t, "redis-server answers", func() bool { return rdb.Ping(context.Background()).Err() == nil })
+	self := fmt.Sprintf("process_id:%d\r\n", r.cmd.Process.Pid)
+	for deadline := time.Now().Add(5 * time.Second); time.Now().Before(deadline); time.Sleep(5 * time.Millisecond) {
+		if info, err := rdb.Info(context.Background(), "server").Result(); err == nil {
+			if strings.Contains(info, self) {
+				return true
+			}
+			break // somebody else's
+		}
+	}
+	r.stop()
+	return false
 }
 
 func (r *liveRedis) stop() {
@@ -157,7 +189,7 @@ func readersAreWell(t *testing.T, c *dewar.Cache[string, string], origin *ledger
 
 func TestReadersAreWellWhenRedisRefusesConnections(t *testing.T) {
 	origin := newLedger()
-	c := openOn(t, freeAddr(t), origin)
+	c := openOn(t, unusedAddr, origin)
 	readersAreWell(t, c, origin, "key", 2*time.Second)
 	if err := c.Invalidate(t.Context(), "key1"); !errors.Is(err, dewar.ErrInvalidationPending) {
 		t.Errorf("Invalidate: %v", err)

@@ -34,7 +34,7 @@ func forEachSetup(t *testing.T, test func(t *testing.T, change func(*fleetConfig
 			return redistier.Config[string]{Client: redisClient(t, startRedis(t).addr)}
 		},
 		"no redis": func(t *testing.T) dewar.RemoteOpener[string] {
-			return redistier.Config[string]{Client: redisClient(t, freeAddr(t))}
+			return redistier.Config[string]{Client: redisClient(t, unusedAddr)}
 		},
 	}
 	for engine, local := range engines[string]() {

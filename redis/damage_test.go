@@ -52,7 +52,7 @@ func damages(tb testing.TB, t *tier[string]) map[string]struct {
 	deep := append(good()[:headSize], bytes.Repeat([]byte{0x81}, 100_000)...)
 	huge := append(good()[:headSize], 0x7b, 0, 0, 1, 0, 0, 0, 0, 0) // a string of a TiB
 	garbage := append(good(), 0x01)
-	seals := openTier(tb, Config[string]{Client: t.client, Seal: sealKeys(1)}, testOptions)
+	seals := offline(tb, Config[string]{Seal: sealKeys(1)})
 	seals.keys.Store(t.keys.Load())
 	flagged := func(flags byte, payload []byte) []byte {
 		return t.reseal(append(with(flagsOffset, flags)[:headSize], payload...), "k")

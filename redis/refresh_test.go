@@ -130,10 +130,11 @@ func TestLeasesLiveForAsLongAsTheyAreRenewed(t *testing.T) {
 	o.Name, o.LeaseFor = "renewed", time.Minute
 	tier := openTier(t, Config[string]{Client: client}, o)
 	tier.put(t, "value", "v")
+	dk, vk := tier.keys.Load().redisKey("k"), tier.keys.Load().redisKey("value")
+	defer client.Del(t.Context(), dk, vk, refreshKey(vk)) // the leases would outlive the test
 	lease := tier.leaseOne(t.Context(), "k").Fence
 	refresh := tier.leaseRefreshOne(t, "value").Refresh
 	value := tier.readOne(t.Context(), "value").Fence
-	dk, vk := tier.keys.Load().redisKey("k"), tier.keys.Load().redisKey("value")
 	for _, key := range []string{dk, refreshKey(vk)} {
 		if err := client.PExpire(t.Context(), key, 20*time.Second).Err(); err != nil {
 			t.Fatal(err)

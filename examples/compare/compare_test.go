@@ -136,10 +136,10 @@ func TestWhatIsNoGoodIsOneLineAndExitCode2(t *testing.T) {
 		"gzip cut off":       {[]string{"-trace", writeFile(t, whole[:len(whole)-9])}, "cut off"},
 		"key cut off":        {[]string{"-trace", writeFile(t, gzipped(t, []byte{0, 0, 0, 1, 0}))}, "cut off"},
 		"gzip damaged":       {[]string{"-trace", writeFile(t, flipped)}, "damaged"},
-		"no Redis there":     {[]string{"-redis", unusedAddr(t)}, "refused"},
+		"no Redis there":     {[]string{"-redis", unusedAddr}, "refused"},
 		"no address":         {[]string{"-redis", "here"}, "-redis here"},
-		"one is no address":  {[]string{"-redis", unusedAddr(t) + ",here"}, "refused"},
-		"not a cluster":      {[]string{"-redis", miniredis.RunT(t).Addr() + "," + unusedAddr(t)}, "not a node of a cluster"},
+		"one is no address":  {[]string{"-redis", unusedAddr + ",here"}, "refused"},
+		"not a cluster":      {[]string{"-redis", miniredis.RunT(t).Addr() + "," + unusedAddr}, "not a node of a cluster"},
 		"not Redis":          {[]string{"-redis", notRedis(t)}, "-redis"},
 		"trace before Redis": {[]string{"-trace", writeFile(t, nil), "-redis", "here"}, "-trace"},
 	} {
@@ -298,15 +298,9 @@ func writeFile(t *testing.T, content []byte) string {
 	return path
 }
 
-// unusedAddr is an address at which nobody listens.
-func unusedAddr(t *testing.T) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
-}
+// unusedAddr is an address at which nobody listens: a port that no listener is
+// given by chance.
+const unusedAddr = "127.0.0.1:1"
 
 // notRedis is the address of a server that hangs up.
 func notRedis(t *testing.T) string {
