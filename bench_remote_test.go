@@ -3,8 +3,6 @@ package dewar_test
 import (
 	"context"
 	"fmt"
-	"net"
-	"os/exec"
 	"strconv"
 	"sync"
 	"sync/atomic"
@@ -18,33 +16,8 @@ import (
 
 // benchRedis starts a redis-server for a benchmark.
 func benchRedis(b *testing.B) *redis.Client {
-	path, err := exec.LookPath("redis-server")
-	if err != nil {
-		b.Skip("redis-server is not installed: these figures need a real one")
-	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		b.Fatal(err)
-	}
-	addr := l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	l.Close()
-	cmd := exec.Command(path, "--port", port, "--bind", "127.0.0.1", "--save", "", "--appendonly", "no", "--dir", b.TempDir())
-	if err := cmd.Start(); err != nil {
-		b.Fatal(err)
-	}
-	rdb := redis.NewClient(&redis.Options{Addr: addr, ContextTimeoutEnabled: true, PoolSize: 256})
-	b.Cleanup(func() {
-		rdb.Close()
-		_ = cmd.Process.Kill()
-		_ = cmd.Wait()
-	})
-	for deadline := time.Now().Add(10 * time.Second); rdb.Ping(context.Background()).Err() != nil; {
-		if time.Now().After(deadline) {
-			b.Fatal("redis-server does not answer")
-		}
-		time.Sleep(10 * time.Millisecond)
-	}
+	rdb := redis.NewClient(&redis.Options{Addr: startRedis(b).addr, ContextTimeoutEnabled: true, PoolSize: 256})
+	b.Cleanup(func() { rdb.Close() })
 	return rdb
 }
 

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/internal/freeport"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -207,15 +208,12 @@ func newPhoenix(tb testing.TB, args ...string) *phoenix {
 	if err != nil {
 		tb.Skip("needs a redis-server: ", err)
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Pick()
 	if err != nil {
 		tb.Fatal(err)
 	}
-	addr := l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	l.Close()
 	p := &phoenix{
-		redisServer: &redisServer{addr: addr}, dir: tb.TempDir(), port: port,
+		redisServer: &redisServer{addr: net.JoinHostPort("127.0.0.1", port)}, dir: tb.TempDir(), port: port,
 		args: append([]string{path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no"}, args...),
 	}
 	p.rise(tb)

@@ -8,12 +8,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/dewarcache/dewar/internal/freeport"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -61,8 +61,12 @@ func startIn(tb testing.TB, mode string, args ...string) *redisServer {
 		tb.Skip("needs a redis-server: ", err)
 	}
 	for range 5 {
+		var port string
+		if port, err = freeport.Pick(); err != nil {
+			break
+		}
 		var s *redisServer
-		if s, err = tryIn(tb.TempDir(), path, freePort(tb), mode, args); err == nil {
+		if s, err = tryIn(tb.TempDir(), path, port, mode, args); err == nil {
 			tb.Cleanup(s.kill)
 			return s
 		}
@@ -71,30 +75,9 @@ func startIn(tb testing.TB, mode string, args ...string) *redisServer {
 	return nil
 }
 
-// freePort returns a port that is free at this moment, as is that for the bus
-// of a Cluster, 10000 above.
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		bus, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+10000))
-		l.Close()
-		if err == nil {
-			bus.Close()
-			return port
-		}
-	}
-	tb.Fatal("no two free ports")
-	return 0
-}
-
-func tryIn(dir, path string, port int, mode string, args []string) (*redisServer, error) {
+func tryIn(dir, path, port, mode string, args []string) (*redisServer, error) {
 	config := filepath.Join(dir, "redis.conf") // Sentinel writes into it
-	if err := os.WriteFile(config, fmt.Appendf(nil, "bind 127.0.0.1\nport %d\ndir %s\n", port, dir), 0o600); err != nil {
+	if err := os.WriteFile(config, fmt.Appendf(nil, "bind 127.0.0.1\nport %s\ndir %s\n", port, dir), 0o600); err != nil {
 		return nil, err
 	}
 	cmd := exec.Command(path, append([]string{config}, args...)...)
@@ -112,7 +95,7 @@ func tryIn(dir, path string, port int, mode string, args []string) (*redisServer
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
-	s := &redisServer{addr: net.JoinHostPort("127.0.0.1", strconv.Itoa(port)), cmd: cmd}
+	s := &redisServer{addr: net.JoinHostPort("127.0.0.1", port), cmd: cmd}
 	rdb := redis.NewClient(&redis.Options{Addr: s.addr, Protocol: 2, DisableIdentity: true})
 	defer rdb.Close()
 	for range 500 {

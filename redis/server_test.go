@@ -15,6 +15,7 @@ import (
 
 	"github.com/alicebob/miniredis/v2"
 	"github.com/dewarcache/dewar"
+	"github.com/dewarcache/dewar/internal/freeport"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -88,13 +89,11 @@ func startServer() (*redisServer, error) {
 
 // tryServer starts a server on a port that is free at this moment.
 func tryServer(path string) (*redisServer, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Pick()
 	if err != nil {
 		return nil, err
 	}
-	addr := l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	l.Close()
+	addr := net.JoinHostPort("127.0.0.1", port)
 	cmd := exec.Command(path, "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no")
 	if err := cmd.Start(); err != nil {
 		return nil, err

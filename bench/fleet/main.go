@@ -18,6 +18,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/dewarcache/dewar/internal/freeport"
 	"github.com/redis/go-redis/v9"
 
 	"github.com/dewarcache/dewar"
@@ -205,13 +206,11 @@ func info(ctx context.Context, rdb *redis.Client, section, field string) int {
 }
 
 func startRedis() (addr string, stop func(), err error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Pick()
 	if err != nil {
 		return "", nil, err
 	}
-	addr = l.Addr().String()
-	_, port, _ := net.SplitHostPort(addr)
-	l.Close()
+	addr = net.JoinHostPort("127.0.0.1", port)
 	cmd := exec.Command("redis-server", "--bind", "127.0.0.1", "--port", port, "--save", "", "--appendonly", "no")
 	if err := cmd.Start(); err != nil {
 		return "", nil, fmt.Errorf("needs redis-server, or -redis: %w", err)

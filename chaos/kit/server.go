@@ -10,12 +10,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
 
+	"github.com/dewarcache/dewar/internal/freeport"
 	"github.com/redis/go-redis/v9"
 )
 
@@ -43,8 +43,11 @@ func start(tb testing.TB, sentinel bool, args []string) *Server {
 	tb.Helper()
 	var err error
 	for range 5 { // somebody else may have taken the port meanwhile
-		port := freePort(tb)
-		s := &Server{Host: "127.0.0.1", Port: strconv.Itoa(port), Dir: tb.TempDir(), sentinel: sentinel, args: args}
+		var port string
+		if port, err = freeport.Pick(); err != nil {
+			break
+		}
+		s := &Server{Host: "127.0.0.1", Port: port, Dir: tb.TempDir(), sentinel: sentinel, args: args}
 		s.Addr = net.JoinHostPort(s.Host, s.Port)
 		if err = s.run(); err == nil {
 			tb.Cleanup(s.Kill)
@@ -177,25 +180,4 @@ func Within(tb testing.TB, limit time.Duration, what string, done func() bool) {
 			tb.Fatalf("not within %v: %s", limit, what)
 		}
 	}
-}
-
-// freePort returns a port that is free at this moment, as is that for the bus
-// of a Cluster, 10000 above.
-func freePort(tb testing.TB) int {
-	tb.Helper()
-	for range 100 {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			tb.Fatal(err)
-		}
-		port := l.Addr().(*net.TCPAddr).Port
-		bus, err := net.Listen("tcp", fmt.Sprintf("127.0.0.1:%d", port+10000))
-		l.Close()
-		if err == nil {
-			bus.Close()
-			return port
-		}
-	}
-	tb.Fatal("no two free ports")
-	return 0
 }
