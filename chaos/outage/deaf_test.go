@@ -52,7 +52,7 @@ func TestConnectionsThatSwallowAllAreFound(t *testing.T) {
 	t.Parallel()
 	s := &scene{server: kit.StartServer(t), origin: new(kit.Origin)}
 	line := new(kit.Line)
-	client := kit.Plain(t, s.server.Addr, func(o *redis.Options) { o.Dialer = line.Dial })
+	client := kit.Plain(t, s.server.Addr, func(o *redis.Options) { o.Dialer, o.PoolSize = line.Dial, 20 })
 	s.openCaches(t, client, kit.Hardened(t, s.server.Addr), 0)
 	s.warm(t)
 	gaps := s.a.Stats().Remote.Gaps
