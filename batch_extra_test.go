@@ -31,6 +31,7 @@ func TestExtraKeysFillGapsAndAreNotInTheAnswer(t *testing.T) {
 		if len(vs) != 1 || vs["a"] != "a#1" || err != nil {
 			t.Error(vs, err)
 		}
+		synctest.Wait() // extra keys are stored after the others are answered
 		r := mustBe(t, c, "x", "extra", dewar.StatusHit, dewar.TierLocal)
 		if r.Age != time.Second {
 			t.Error("its age does not count from the load's begin:", r.Age)

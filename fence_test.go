@@ -148,6 +148,7 @@ func TestExtraKeysOfALoadManyBegunBeforeAnInvalidateAreNotStored(t *testing.T) {
 		a.must(a.Invalidate(t.Context(), "extra"))
 		held.open()
 		<-got
+		a.wait() // extra keys are stored after the others are answered
 		a.wantNotCached("extra")
 		a.want("other", "other@0", dewar.CacheOnly())
 	})
