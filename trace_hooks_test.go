@@ -179,7 +179,9 @@ func TestWriteFailedIsCalledOncePerRoundTripThatFails(t *testing.T) {
 			if _, err := c.GetMany(t.Context(), ks); err != nil {
 				t.Fatal(err)
 			}
-			return c.Wait(t.Context())
+			err := c.Wait(t.Context())
+			synctest.Wait() // the hook may be called after Wait has returned
+			return err
 		}
 		if err := load("a", "b"); err != nil || len(failed.all()) != 0 {
 			t.Error("writes that end well:", err, failed.all())
