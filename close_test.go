@@ -45,10 +45,10 @@ func TestWaitReturnsAfterTheWritesBegunBeforeIt(t *testing.T) {
 		default:
 			t.Error("Wait waits for a write that began after it")
 		}
-		wantRemote(t, srv, "first", "first@0")
+		wantRemoteNow(t, srv, "first", "first@0")
 		second.open()
 		a.wait()
-		wantRemote(t, srv, "second", "second@0")
+		wantRemoteNow(t, srv, "second", "second@0")
 	})
 }
 
@@ -60,7 +60,7 @@ func TestWaitSeesTheWriteOfALoadThatWasAnswered(t *testing.T) {
 		key := fmt.Sprint("key", i)
 		a.get(key)
 		a.wait()
-		wantRemote(t, srv, key, valueAt(key, 0))
+		wantRemoteNow(t, srv, key, valueAt(key, 0))
 	}
 }
 
@@ -357,7 +357,7 @@ func TestAWriteUnderWayIsFinishedByClose(t *testing.T) {
 				if got := <-done; got.err != nil {
 					t.Error(got.err)
 				}
-				wantRemote(t, srv, "k", "set")
+				wantRemoteNow(t, srv, "k", "set")
 			})
 		})
 	}

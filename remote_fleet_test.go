@@ -233,9 +233,11 @@ func (p *process) want(key, want string, opts ...dewar.ReadOption) {
 	}
 }
 
-// wantNotCached asserts that neither tier serves key to this process.
+// wantNotCached asserts that neither tier serves key to this process, once all
+// that goes on in the background has ended, or is held.
 func (p *process) wantNotCached(key string) {
 	p.t.Helper()
+	synctest.Wait()
 	if r, err := p.GetResult(p.t.Context(), key, dewar.CacheOnly()); err == nil {
 		p.t.Errorf("%q is cached: %s, %v, %s; steps: %v", key, r.Value, r.Status, r.Tier, p.steps)
 	}
@@ -257,8 +259,16 @@ func (p *process) must(err error) {
 	}
 }
 
-// wantRemote asserts what is in the remote tier; "" is nothing.
+// wantRemote asserts what is in the remote tier, once all that goes on in the
+// background has ended, or is held; "" is nothing.
 func wantRemote(t *testing.T, srv *dewartest.Remote[string], key, want string) {
+	t.Helper()
+	synctest.Wait()
+	wantRemoteNow(t, srv, key, want)
+}
+
+// wantRemoteNow is wantRemote that waits for nothing.
+func wantRemoteNow(t *testing.T, srv *dewartest.Remote[string], key, want string) {
 	t.Helper()
 	e, ok := srv.Entry(fleetName, key)
 	if got := e.Value; got != want || ok != (want != "") {
