@@ -194,11 +194,13 @@ func TestGaugesTellOfThePresent(t *testing.T) {
 			synctest.Test(t, func(t *testing.T) {
 				w := setScene(t, tt.alter...)
 				tt.do(w)
+				synctest.Wait() // a call may have ended that has yet to say so
 				if got := gaugesOf(w.Stats()); got != quiet(tt.want) {
 					t.Errorf("%+v\nwant %+v", got, quiet(tt.want))
 				}
 				w.intercept(nil)
 				tt.end(w)
+				synctest.Wait()
 				if got := gaugesOf(w.Stats()); got != quiet(tt.after) {
 					t.Errorf("once it has ended: %+v\nwant %+v", got, quiet(tt.after))
 				}

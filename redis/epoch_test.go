@@ -178,12 +178,18 @@ func TestFleetMovesOnceForOneLoss(t *testing.T) {
 		fleet[i], _ = openEar(t, Config[string]{Client: newClient(t, realRedis(t))}, name)
 	}
 	move := func(server string) (moved [3]uint64) {
+		var cmds [3]*redis.SliceCmd
+		for i, tier := range fleet { // before one hears of another's move
+			cmds[i] = tier.epochCmd(t.Context(), epochLoss, whyLoss, server)
+		}
 		for i, tier := range fleet {
-			n, err := tier.moveEpoch(t.Context(), epochLoss, server)
+			err := tier.client.Process(t.Context(), cmds[i])
 			if err != nil {
 				t.Fatal(err)
 			}
-			moved[i] = n
+			if moved[i], err = tier.epochReply(cmds[i]); err != nil {
+				t.Fatal(err)
+			}
 		}
 		for i, tier := range fleet {
 			tier.adopt(moved[i])
