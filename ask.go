@@ -94,9 +94,14 @@ func (a *asked[K, V]) admit(held *permit) (release func(), err error) {
 }
 
 // begin starts the loader's time. From here on the end of ctx counts it as
-// overdue. If it has ended already there is nobody to load for.
+// overdue. If it has ended already there is nobody to load for; that is asked
+// before as well, or late might find a loader that runs and never did.
 func (a *asked[K, V]) begin() bool {
 	a.begun = Clock()
+	if a.ctx.Err() != nil {
+		a.permit.tell(ErrNotCounted, 0)
+		return false
+	}
 	a.stage.Store(stageRunning)
 	if a.ctx.Err() == nil {
 		return true

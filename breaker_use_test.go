@@ -188,3 +188,35 @@ func TestAUsersBreakerIsToldOnceHowEachCallItLetThroughWent(t *testing.T) {
 		})
 	}
 }
+
+// drowsyBreaker lets calls through in the very moment at which their flight is
+// out of time.
+type drowsyBreaker struct {
+	switchBreaker
+	rest time.Duration
+}
+
+func (b *drowsyBreaker) Allow() (func(error), error) {
+	time.Sleep(b.rest)
+	return b.switchBreaker.Allow()
+}
+
+func TestALoadThatIsOutOfTimeBeforeItBeginsIsNotCounted(t *testing.T) {
+	for range 100 {
+		synctest.Test(t, func(t *testing.T) {
+			user := &drowsyBreaker{rest: 5 * time.Second}
+			o := newOrigin(0)
+			cfg := localOnly(o)
+			cfg.Flight.Timeout = user.rest
+			cfg.Guard.Breaker = dewar.Breaker{Use: user}
+			c := open(t, cfg)
+			_, _ = c.Get(t.Context(), "a") // answered, if it is just in time
+			synctest.Wait()
+			user.mu.Lock()
+			defer user.mu.Unlock()
+			if len(user.told) != 1 || o.count("a") == 0 && user.told[0] != dewar.ErrNotCounted {
+				t.Errorf("told %v after %d loads", user.told, o.count("a"))
+			}
+		})
+	}
+}
