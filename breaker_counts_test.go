@@ -94,6 +94,7 @@ func TestWhichCallsOpenABreaker(t *testing.T) {
 						mustBreaker(t, c, dewar.BreakerClosed)
 						_, _ = c.Get(t.Context(), fmt.Sprint(i))
 					}
+					synctest.Wait() // the breaker may hear of a timeout after the reader
 					if is := c.Stats().Origin.Breaker; is == dewar.BreakerOpen != of.opens {
 						t.Error(is)
 					}
@@ -150,6 +151,7 @@ func TestALoadManyIsOneCallThatFailsIfItAnswersNoKey(t *testing.T) {
 				_, _ = c.GetMany(t.Context(), []string{"a", "b", "c"})
 				mustBreaker(t, c, dewar.BreakerClosed) // it was one call
 				_, _ = c.GetMany(t.Context(), []string{"a", "b", "c"})
+				synctest.Wait() // the breaker may hear of a timeout after the reader
 				if is := c.Stats().Origin.Breaker; is == dewar.BreakerOpen != of.opens {
 					t.Error(is)
 				}

@@ -18,6 +18,7 @@ import (
 // mustBreaker fails the test unless the breaker before c is in the state.
 func mustBreaker(t *testing.T, c *cache, want dewar.BreakerState) {
 	t.Helper()
+	synctest.Wait()
 	if s := c.Stats().Origin.Breaker; s != want {
 		t.Fatalf("the breaker is %v; want %v", s, want)
 	}
@@ -75,6 +76,7 @@ func TestABreakerOpensAtFailureRatioOnly(t *testing.T) {
 				for i := range of.failures {
 					mustFail(t, c, fmt.Sprint("fails", i), errOrigin)
 				}
+				synctest.Wait() // the breaker may hear of a timeout after the reader
 				if is := c.Stats().Origin.Breaker; is == dewar.BreakerOpen != of.opens {
 					t.Error(is)
 				}
