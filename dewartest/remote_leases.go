@@ -203,7 +203,7 @@ var leaseContract = []remoteCheck{
 	}},
 	{"ManyRefreshLeasesKeepTheirOrder", func(p *remoteProbe) {
 		p = p.start()
-		const n = 2500
+		const n = 1200
 		keys := make([]string, n)
 		for i := range keys {
 			keys[i] = fmt.Sprint("key-", i)

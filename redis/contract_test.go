@@ -2,6 +2,7 @@ package redistier
 
 import (
 	"testing"
+	"time"
 
 	"github.com/dewarcache/dewar"
 	"github.com/dewarcache/dewar/dewartest"
@@ -10,7 +11,8 @@ import (
 
 func keepsTheContract(t *testing.T, client redis.UniversalClient) {
 	dewartest.RemoteTier(t, func(t *testing.T, o dewar.RemoteOptions) dewar.RemoteTier[string] {
-		return openTier(t, Config[string]{Client: client}, o)
+		// Thousands of keys at once may take a server in Go 10 seconds.
+		return openTier(t, Config[string]{Client: client, Timeout: time.Minute}, o)
 	})
 }
 
