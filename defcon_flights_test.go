@@ -193,7 +193,12 @@ func TestElevatedRespectsRetryAfter(t *testing.T) {
 				mustCount(t, o, "a", 2)
 				o.fail(nil)
 				time.Sleep(500 * time.Millisecond)
-				_, _ = c.Get(t.Context(), "a") // stale, or what it has reloaded if that was as quick
+				// Stale, or what this read has reloaded if that was as quick.
+				if r, err := c.GetResult(t.Context(), "a"); r.Value != "a#3" || r.Status != dewar.StatusLoaded || err != nil {
+					if r.Value != "a#1" || r.Status != dewar.StatusStale || r.Err != nil || err != nil {
+						t.Errorf("%+v, %v", r, err)
+					}
+				}
 				time.Sleep(50 * time.Millisecond)
 				mustGet(t, c, "a", "a#3")
 			})
